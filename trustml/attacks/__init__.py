@@ -1,0 +1,1 @@
+"""Test-time attacks, one file each."""

@@ -1,0 +1,1 @@
+"""Bayesian inference, from conjugate pairs upwards."""

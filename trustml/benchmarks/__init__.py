@@ -1,0 +1,1 @@
+"""The harness: plan → cases → runs → records."""

@@ -1,0 +1,1 @@
+"""Words → plan; nothing else."""

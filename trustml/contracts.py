@@ -1,0 +1,372 @@
+"""The nouns (frozen dataclasses) and the verbs (Protocols) that every room speaks.
+
+Shape letters: B batch or samples, K classes, D features, S draws, *S the shape of one input.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+Norm = Literal["linf", "l2", "l1", "l0"]
+Kind = Literal[
+    "data", "model", "attack", "attribution", "detector", "stealer", "safeguard", "poison"
+]
+Status = Literal["done", "failed", "skipped"]
+Json = Any
+
+
+class Access(IntEnum):
+    """What a method may see of a model, least to most."""
+
+    LABELS = 1
+    TOP1 = 2
+    PROBABILITIES = 3
+    LOGITS = 4
+    GRADIENTS = 5
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """Inputs (B, *S) within the data's bounds → logits (B, K). Normalisation lives inside."""
+
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+
+    def features(self, x: Tensor, /) -> Tensor:
+        """Return the features (B, D) that the last layer reads."""
+        ...
+
+
+@runtime_checkable
+class Bayesian(Protocol):
+    """A classifier with a distribution over its weights; `__call__` is the log mean probability."""
+
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+
+    def features(self, x: Tensor, /) -> Tensor: ...
+
+    def sample_logits(self, x: Tensor, draws: int, /) -> Tensor:
+        """Return logits (S, B, K) of `draws` networks; draw number s is the same network always."""
+        ...
+
+
+@runtime_checkable
+class OwnLoss(Protocol):
+    """A module whose training loss is not the cross-entropy (an ELBO, say)."""
+
+    def training_loss(self, x: Tensor, y: Tensor, examples: int, /) -> Tensor:
+        """Return the scalar loss of one batch; `examples` is the size of the training split."""
+        ...
+
+
+@runtime_checkable
+class OwnFit(Protocol):
+    """A module that fits itself (a closed form, a library's solver) instead of `training.fit`'s loop."""
+
+    def fit(
+        self, train: "Split", validation: "Split", training: "Training", seed: int, /
+    ) -> "list[Epoch]":
+        """Learn in place and return the curve, one entry an epoch (or one in all)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """What a model is built for: the shape of one input, the number of classes, the bounds."""
+
+    shape: tuple[int, ...]
+    classes: int
+    low: float = 0.0
+    high: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """Labelled inputs x (B, *S) float32 in [low, high], labels y (B,) int64, sample ids (B,) int64."""
+
+    x: Tensor
+    y: Tensor
+    ids: Tensor
+    classes: int
+    low: float = 0.0
+    high: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def domain(self) -> Domain:
+        """The shape, classes and bounds that a model for this split must have."""
+        return Domain(tuple(self.x.shape[1:]), self.classes, self.low, self.high)
+
+    def at(self, rows: Tensor | slice) -> "Split":
+        """Return the split of the given rows; ids travel with their samples."""
+        return Split(self.x[rows], self.y[rows], self.ids[rows], self.classes, self.low, self.high)
+
+    def to(self, device: Any) -> "Split":
+        """Return the split on `device`."""
+        return Split(
+            self.x.to(device), self.y.to(device), self.ids.to(device),
+            self.classes, self.low, self.high,
+        )  # fmt: skip
+
+    def batches(self, size: int) -> "Iterator[Split]":
+        """Yield the split in order, `size` rows at a time."""
+        for start in range(0, len(self), size):
+            yield self.at(slice(start, start + size))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """Train, validation and test parts, with named out-of-distribution splits and usual budgets.
+
+    `budgets` maps a norm to the epsilon that the field uses on this data. Test data never tunes
+    anything.
+    """
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    class_names: tuple[str, ...]
+    budgets: Mapping[Norm, float]
+    outside: Mapping[str, Split] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How a model is fitted; a recipe may set any of these beside the model's own options.
+
+    Args:
+        epochs: passes over the training split at most.
+        batch_size: samples a step.
+        learning_rate: peak step of the optimizer.
+        weight_decay: decoupled L2 decay a step.
+        optimizer: "adam" (AdamW) or "sgd" (Nesterov momentum 0.9, one-cycle).
+        patience: stop after this many epochs without a better validation loss; 0 never stops.
+    """
+
+    epochs: int = 30
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    optimizer: Literal["adam", "sgd"] = "adam"
+    patience: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One point of the training curve: mean losses and accuracies in [0, 1]."""
+
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outputs:
+    """What a model said about one split, computed once.
+
+    logits (B, K), features (B, D), draws (S, B, K) where the model is Bayesian, the inputs (B, *S).
+    """
+
+    logits: Tensor
+    features: Tensor
+    x: Tensor
+    y: Tensor
+    draws: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One measured number with its 95 % interval; `better` says which way is good for the owner."""
+
+    value: float
+    low: float
+    high: float
+    better: Literal["higher", "lower"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a case took. Passes and queries are means per attacked input; memory is in MiB."""
+
+    seconds: float = 0.0
+    forwards: float = 0.0
+    backwards: float = 0.0
+    queries: float = 0.0
+    peak_mib: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One case of a run, complete enough to be run and checked again. One JSON object a line.
+
+    Args:
+        case: the case's name within its run.
+        kind: kind of the plugin ("attack"), or "model" for the clean row, or "union" for all together.
+        options: every option with its value, defaults included.
+        model: the recipe with every option, as text.
+        weights: SHA-256 of the model's weights.
+        data: the data's name with its options, as text.
+        data_hash: SHA-256 of the inputs and labels that were scored.
+        threat: norm, epsilon, bounds and goal of an attack; empty elsewhere.
+        scores: name → Score.
+        notes: what the harness noticed (noise floor, failure indicators, batch halved).
+        place: device, versions, commit.
+        samples: SHA-256 of the case's sample file, or "".
+    """
+
+    case: str
+    kind: str
+    plugin: str
+    options: Mapping[str, Json]
+    model: str
+    weights: str
+    data: str
+    data_hash: str
+    seed: int
+    threat: Mapping[str, Json]
+    scores: Mapping[str, Score]
+    cost: Cost
+    place: Mapping[str, Json]
+    status: Status
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+    samples: str = ""
+    schema: int = 1
+
+
+class Threat(Protocol):
+    """What an attacker may do to one input, and what it wants.
+
+    Not targeted: y holds the true classes and the model must answer anything else.
+    Targeted: y holds the wanted classes and the model must answer just that.
+    """
+
+    @property
+    def norm(self) -> Norm: ...
+
+    @property
+    def epsilon(self) -> "float | Tensor": ...
+
+    @property
+    def low(self) -> float: ...
+
+    @property
+    def high(self) -> float: ...
+
+    @property
+    def targeted(self) -> bool: ...
+
+    def budget(self, x: Tensor, /) -> Tensor:
+        """Return epsilon as a tensor (B, 1, …) that broadcasts over x (B, *S)."""
+        ...
+
+    def project(self, candidate: Tensor, x: Tensor, /) -> Tensor:
+        """Return the nearest allowed point to each candidate, never outside by even one ulp."""
+        ...
+
+    def contains(self, candidate: Tensor, x: Tensor, /) -> Tensor:
+        """Return (B,) whether each candidate is allowed, computed in float64."""
+        ...
+
+    def reached(self, logits: Tensor, y: Tensor, /) -> Tensor:
+        """Return (B,) whether logits (B, K) are what the attacker wants."""
+        ...
+
+    def at(self, rows: Tensor, /) -> "Threat":
+        """Return the threat of the given rows (one epsilon a sample follows its sample)."""
+        ...
+
+
+class Random(Protocol):
+    """Random numbers that belong to samples, not to batches: keyed by (seed, sample id, purpose, step)."""
+
+    def uniform(self, shape: tuple[int, ...], purpose: str, step: int = 0) -> Tensor:
+        """Return float32 (B, *shape) in [0, 1)."""
+        ...
+
+    def normal(self, shape: tuple[int, ...], purpose: str, step: int = 0) -> Tensor:
+        """Return float32 (B, *shape), standard normal."""
+        ...
+
+    def integers(self, high: int, shape: tuple[int, ...], purpose: str, step: int = 0) -> Tensor:
+        """Return int64 (B, *shape) in 0..high-1."""
+        ...
+
+    def at(self, rows: Tensor, /) -> "Random":
+        """Return the numbers of the given rows."""
+        ...
+
+    def fold(self, number: "int | Tensor", /) -> "Random":
+        """Return an independent stream for each sample (a restart, a target)."""
+        ...
+
+
+class Attack(Protocol):
+    """Return candidates like x that the model should misread. Success and budget are judged elsewhere."""
+
+    def __call__(
+        self, model: Classifier, x: Tensor, y: Tensor, threat: Threat, /, *, random: Random
+    ) -> Tensor: ...
+
+
+class Attribution(Protocol):
+    """Return a map like x (B, *S): how much each entry speaks for the class `target` (B,)."""
+
+    def __call__(self, model: Classifier, x: Tensor, target: Tensor, /) -> Tensor: ...
+
+
+class Detector(Protocol):
+    """Learn from clean training outputs; return a scorer: Outputs → suspicion (B,), higher is odder."""
+
+    def __call__(
+        self, model: Classifier, train: Outputs, /
+    ) -> Callable[[Outputs], Tensor]: ...
+
+
+class Safeguard(Protocol):
+    """Return a hardened thing of the same kind; its stage says which: split, training or classifier."""
+
+    def __call__(self, guarded: Any, train: Split, /) -> Any: ...
+
+
+class Poison(Protocol):
+    """Return the split as a poisoner leaves it, and the trigger that wakes a backdoor, or None."""
+
+    def __call__(
+        self, split: Split, /, *, random: Random
+    ) -> tuple[Split, Callable[[Tensor], Tensor] | None]: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Theft:
+    """A stolen copy, what is certified of it, and the queries that it took."""
+
+    copy: Classifier
+    certificate: Mapping[str, Json]
+    queries: int
+
+
+class Stealer(Protocol):
+    """Ask the victim about a public pool within its budget; return the copy."""
+
+    def __call__(
+        self, victim: Callable[[Tensor], Tensor], pool: Tensor, fresh: Callable[[], nn.Module], /
+    ) -> Theft: ...
+
+
+class Builder(Protocol):
+    """Return an untrained nn.Module that is a Classifier for the domain."""
+
+    def __call__(self, domain: Domain, /) -> nn.Module: ...
+
+
+class Loader(Protocol):
+    """Return a dataset; `folder` is where files are looked for and kept."""
+
+    def __call__(self, *, folder: str | None) -> Dataset: ...

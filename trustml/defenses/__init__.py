@@ -1,0 +1,1 @@
+"""Safeguards, one file each."""

@@ -1,0 +1,1 @@
+"""Uncertainty, failure and out-of-distribution scores, one file each."""

@@ -1,0 +1,1 @@
+"""Training-time attacks, one file each."""

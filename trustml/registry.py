@@ -1,0 +1,277 @@
+"""Names → plugins, and option text → typed options.
+
+A plugin is a function under a decorator of its kind. It is found as a file of the kind's room
+(`trustml/attacks/pgd.py` holds the attack `pgd`), through an installed package's entry point in the
+group `trustml` (then called `package/name`), or in a file given by `--plugin`.
+"""
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from trustml.contracts import (
+    Access,
+    Attack,
+    Attribution,
+    Builder,
+    Detector,
+    Kind,
+    Loader,
+    Norm,
+    Poison,
+    Safeguard,
+    Stealer,
+    Training,
+)
+from trustml.errors import BadInput, UnknownName, UsageError
+from trustml.options import Option, options_of
+
+ROOMS: Mapping[str, str] = {
+    "data": "data",
+    "model": "models",
+    "attack": "attacks",
+    "attribution": "attributions",
+    "detector": "detectors",
+    "stealer": "stealing",
+    "safeguard": "defenses",
+    "poison": "poisoning",
+}
+GROUP = "trustml"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plugin:
+    """A method with its name, source and options. `facts` holds what its kind declares (needs, norms…)."""
+
+    kind: str
+    name: str
+    function: Callable[..., Any]
+    source: str
+    summary: str
+    options: tuple[Option, ...]
+    facts: Mapping[str, Any]
+
+
+_plugins: dict[tuple[str, str], Plugin] = {}
+_guest = ""
+
+A = TypeVar("A", bound=Attack)
+At = TypeVar("At", bound=Attribution)
+D = TypeVar("D", bound=Detector)
+S = TypeVar("S", bound=Stealer)
+G = TypeVar("G", bound=Safeguard)
+P = TypeVar("P", bound=Poison)
+B = TypeVar("B", bound=Builder)
+L = TypeVar("L", bound=Loader)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def attack(
+    *, source: str, needs: Access, norms: tuple[Norm, ...], targeted: bool = True
+) -> Callable[[A], A]:
+    """Register an attack: what access it needs, which norms it knows, whether it can aim at a class."""
+    return lambda function: _register(
+        "attack", function, source, {"needs": needs, "norms": norms, "targeted": targeted}
+    )
+
+
+def attribution(
+    *, source: str, needs: Access = Access.GRADIENTS, influence: bool = False
+) -> Callable[[At], At]:
+    """Register an explanation; `influence` says that it lives in gradient space."""
+    return lambda function: _register(
+        "attribution", function, source, {"needs": needs, "influence": influence}
+    )
+
+
+def detector(*, source: str, reads: tuple[str, ...]) -> Callable[[D], D]:
+    """Register a detector; `reads` names the parts of Outputs that it uses."""
+    return lambda function: _register("detector", function, source, {"reads": reads})
+
+
+def stealer(*, source: str, needs: Access) -> Callable[[S], S]:
+    """Register a model-stealing inverter and the least access that it works with."""
+    return lambda function: _register("stealer", function, source, {"needs": needs})
+
+
+def safeguard(*, source: str, stage: str) -> Callable[[G], G]:
+    """Register a safeguard; `stage` is "data", "training" or "serving"."""
+    return lambda function: _register("safeguard", function, source, {"stage": stage})
+
+
+def poison(*, source: str) -> Callable[[P], P]:
+    """Register a training-time attack."""
+    return lambda function: _register("poison", function, source, {})
+
+
+def model(*, source: str, training: Training | None = None) -> Callable[[B], B]:
+    """Register a builder; `training` is how its models are fitted unless a recipe says otherwise."""
+    return lambda function: _register(
+        "model", function, source, {"training": training or Training()}
+    )
+
+
+def data(*, source: str) -> Callable[[L], L]:
+    """Register a dataset."""
+    return lambda function: _register("data", function, source, {})
+
+
+def get(kind: str, name: str) -> Plugin:
+    """Return the plugin, importing just what its name points to.
+
+    Raises:
+        UnknownName: there is none; the message has the nearest names.
+        UsageError: the name points to a package or file that does not load.
+    """
+    if kind not in ROOMS:
+        raise UnknownName.of("kind of plugin", kind, ROOMS)
+    if (kind, name) in _plugins:
+        return _plugins[kind, name]
+    if "/" in name:
+        _load_guest_of(name)
+    elif name in _files(kind):
+        importlib.import_module(f"trustml.{ROOMS[kind]}.{name}")
+    if (kind, name) not in _plugins:
+        raise UnknownName.of(kind, name, names(kind))
+    return _plugins[kind, name]
+
+
+def names(kind: str) -> list[str]:
+    """Return every known name of the kind, built-in first. Guests that do not load are left out."""
+    load_guests()
+    return sorted({*_files(kind), *(name for k, name in _plugins if k == kind)},
+                  key=lambda name: ("/" in name, name))  # fmt: skip
+
+
+def all_of(kind: str) -> list[Plugin]:
+    """Return every plugin of the kind."""
+    return [get(kind, name) for name in names(kind)]
+
+
+def guests(kind: str | None = None) -> list[Plugin]:
+    """Return the plugins that do not come with trustml: of installed packages and `--plugin` files."""
+    load_guests()
+    return [
+        plugin
+        for (of_kind, _), plugin in sorted(_plugins.items())
+        if kind in (None, of_kind) and not plugin.function.__module__.startswith("trustml.")
+    ]
+
+
+def load_guests() -> dict[str, str]:
+    """Import every installed guest package; return package → why it did not load."""
+    failures = {}
+    for point in entry_points(group=GROUP):
+        reason = _load_guest(point)
+        if reason:
+            failures[point.name] = reason
+    return failures
+
+
+def load_file(path: str) -> None:
+    """Import a plugin file; its plugins are called by their function names.
+
+    Raises:
+        BadInput: there is no such file, it raises when imported, or it registers nothing.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise BadInput(f"--plugin {path}: no such file")
+    before = len(_plugins)
+    name = f"trustml_plugin_{file.stem}"
+    if getattr(sys.modules.get(name), "__file__", None) == str(file.resolve()):
+        return
+    spec = importlib.util.spec_from_file_location(name, file.resolve())
+    if spec is None or spec.loader is None:
+        raise BadInput(f"--plugin {path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except UsageError:
+        raise
+    except Exception as error:  # a stranger's file may raise anything; its line is what helps
+        raise BadInput(f"--plugin {path}: {type(error).__name__}: {error}") from error
+    if len(_plugins) == before:
+        raise BadInput(f"--plugin {path}: it holds no decorated function (@attack, @detector, …)")
+
+
+_guest_state: dict[str, str] = {}
+
+
+def _load_guest(point: EntryPoint) -> str:
+    """Import one guest once; return "" or why it did not load."""
+    if point.name not in _guest_state:
+        try:
+            with _named_after(point.name):
+                point.load()
+            _guest_state[point.name] = ""
+        except Exception as error:  # a broken guest is named and stops nothing
+            _guest_state[point.name] = f"{type(error).__name__}: {error}"
+    return _guest_state[point.name]
+
+
+def _load_guest_of(name: str) -> None:
+    package = name.split("/")[0]
+    points = {point.name: point for point in entry_points(group=GROUP)}
+    if package not in points:
+        raise UnknownName.of("plugin package", package, points)
+    reason = _load_guest(points[package])
+    if reason:
+        raise UsageError(f"plugin package {package!r} does not load: {reason}")
+
+
+@contextmanager
+def _named_after(guest: str) -> Any:
+    """Give plugins that are registered inside the block the prefix `guest/`."""
+    global _guest  # noqa: PLW0603  decorators take no argument that could carry it
+    before, _guest = _guest, f"{guest}/"
+    try:
+        yield
+    finally:
+        _guest = before
+
+
+def _files(kind: str) -> list[str]:
+    room = importlib.import_module(f"trustml.{ROOMS[kind]}")
+    return [m.name for m in pkgutil.iter_modules(room.__path__) if not m.name.startswith("_")]
+
+
+def _register(kind: Kind, function: F, source: str, facts: Mapping[str, Any]) -> F:
+    name = _guest + function.__name__
+    known = _plugins.get((kind, name))
+    if known and known.function.__module__ != function.__module__:
+        raise UsageError(
+            f"two {kind}s are named {name!r}: one in {known.function.__module__}, "
+            f"one in {function.__module__}; rename one"
+        )
+    if not source.strip() or not (inspect.getdoc(function) or "").strip():
+        raise UsageError(f"{kind} {name!r} needs a source in its decorator and a docstring")
+    summary = (inspect.getdoc(function) or "").splitlines()[0]
+    options = options_of(function)
+    if "training" in facts:
+        options += _training_options(facts["training"], {option.name for option in options})
+    _plugins[kind, name] = Plugin(kind, name, function, source, summary, options, facts)
+    return function
+
+
+def _training_options(training: Training, taken: set[str]) -> tuple[Option, ...]:
+    """Return the options that every model has: how it is fitted, or a file with its weights."""
+    clash = taken & {"weights", *(field.name for field in fields(Training))}
+    if clash:
+        raise UsageError(f"a model cannot have options of its own named {', '.join(sorted(clash))}")
+    fitted = tuple(
+        Option(field.name, field.type, getattr(training, field.name)) for field in fields(Training)
+    )
+    return (*fitted, Option("weights", str | None, None))
+
+
+assert set(ROOMS) == set(get_args(Kind))

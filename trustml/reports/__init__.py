@@ -1,0 +1,1 @@
+"""Records → something that people look at."""

@@ -1,0 +1,1 @@
+"""Model-stealing inverters, one file each."""

@@ -192,13 +192,16 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a case took. Passes and queries are means per attacked input; memory is in MiB."""
+    """What a case took. Passes and queries are means per attacked input; memory is in MiB.
+
+    `peak_mib` is None where the device does not count it (a CPU).
+    """
 
     seconds: float = 0.0
     forwards: float = 0.0
     backwards: float = 0.0
     queries: float = 0.0
-    peak_mib: float = 0.0
+    peak_mib: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ TrustError
 ├── NotApplicable         a method cannot be used on this model or data: the case is skipped
 ├── MethodFailed          a plugin raised, or returned something that breaks its contract
 │   └── BudgetSpent       a method asked for more queries than it was given
+├── DiskFull              there was no room to write; what was finished is whole
 └── BrokenClaim           a stored claim does not hold when it is checked again: exit code 1
 """
 
@@ -63,6 +64,10 @@ class MethodFailed(TrustError):
 
 class BudgetSpent(MethodFailed):
     """A method asked for more queries than its budget."""
+
+
+class DiskFull(TrustError):
+    """The disk has no room; what was finished is on it, whole."""
 
 
 class BrokenClaim(TrustError):

@@ -1,0 +1,1 @@
+"""trustml: how far can you trust a classifier?"""

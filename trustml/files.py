@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -58,7 +59,9 @@ def append_line(path: Path, line: str) -> None:
 def explained(error: OSError, path: Path) -> TrustError:
     """Return the error as one line that says what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull(f"the disk is full: {path} could not be written; free some space and try again")
+        return DiskFull(
+            f"the disk is full: {path} could not be written; free some space and try again"
+        )
     return BadInput(f"{path} cannot be written: {error.strerror or error}")
 
 
@@ -78,5 +81,13 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise BadInput(f"another trustml is at work in {folder}; wait for it, or choose another --out") from error
+            raise BadInput(
+                f"another trustml is at work in {folder}; wait for it, or choose another --out"
+            ) from error
         yield
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from trustml.catalogue import GIVEN
 from trustml.errors import BadOption, UnknownName, UsageError
 
-# What the harness fills in; never an option.
-GIVEN = frozenset({"random", "folder"})
 READABLE = (bool, int, float, str, type(None))
 
 
@@ -68,9 +67,7 @@ def split_spec(text: str) -> tuple[str, dict[str, str]]:
     return name, raw
 
 
-def read_options(
-    owner: str, options: Sequence[Option], raw: Mapping[str, str]
-) -> dict[str, Any]:
+def read_options(owner: str, options: Sequence[Option], raw: Mapping[str, str]) -> dict[str, Any]:
     """Return every option with its value, defaults filled in.
 
     Raises:
@@ -182,7 +179,9 @@ def _readable(kind: Any) -> bool:
     if origin is Literal:
         return True
     if origin is tuple:
-        return len(get_args(kind)) == 2 and get_args(kind)[1] is ... and _readable(get_args(kind)[0])
+        return (
+            len(get_args(kind)) == 2 and get_args(kind)[1] is ... and _readable(get_args(kind)[0])
+        )
     return kind in READABLE
 
 

@@ -8,7 +8,6 @@ group `trustml` (then called `package/name`), or in a file given by `--plugin`.
 import importlib
 import importlib.util
 import inspect
-import pkgutil
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+from trustml.catalogue import ROOMS, built_in_names
 from trustml.contracts import (
     Access,
     Attack,
@@ -34,16 +34,6 @@ from trustml.contracts import (
 from trustml.errors import BadInput, UnknownName, UsageError
 from trustml.options import Option, options_of
 
-ROOMS: Mapping[str, str] = {
-    "data": "data",
-    "model": "models",
-    "attack": "attacks",
-    "attribution": "attributions",
-    "detector": "detectors",
-    "stealer": "stealing",
-    "safeguard": "defenses",
-    "poison": "poisoning",
-}
 GROUP = "trustml"
 
 
@@ -137,7 +127,7 @@ def get(kind: str, name: str) -> Plugin:
         return _plugins[kind, name]
     if "/" in name:
         _load_guest_of(name)
-    elif name in _files(kind):
+    elif name in built_in_names(kind):
         importlib.import_module(f"trustml.{ROOMS[kind]}.{name}")
     if (kind, name) not in _plugins:
         raise UnknownName.of(kind, name, names(kind))
@@ -147,7 +137,7 @@ def get(kind: str, name: str) -> Plugin:
 def names(kind: str) -> list[str]:
     """Return every known name of the kind, built-in first. Guests that do not load are left out."""
     load_guests()
-    return sorted({*_files(kind), *(name for k, name in _plugins if k == kind)},
+    return sorted({*built_in_names(kind), *(name for k, name in _plugins if k == kind)},
                   key=lambda name: ("/" in name, name))  # fmt: skip
 
 
@@ -238,11 +228,6 @@ def _named_after(guest: str) -> Any:
         yield
     finally:
         _guest = before
-
-
-def _files(kind: str) -> list[str]:
-    room = importlib.import_module(f"trustml.{ROOMS[kind]}")
-    return [m.name for m in pkgutil.iter_modules(room.__path__) if not m.name.startswith("_")]
 
 
 def _register(kind: Kind, function: F, source: str, facts: Mapping[str, Any]) -> F:

@@ -8,7 +8,7 @@ from typing import get_args
 from trustml import registry
 from trustml.contracts import Norm
 from trustml.errors import BadInput, BadOption, UnknownName
-from trustml.recipes import Choice, Recipe, choose, parse_recipe
+from trustml.recipes import Choice, Recipe, choose, read_recipe
 
 NOISE = "noise"
 
@@ -75,11 +75,13 @@ def checked(plan: Plan) -> Plan:
         for norm in plan.norms:
             _check_norm(attack, norm)
         if plan.target != "none" and not attack.plugin.facts["targeted"]:
-            raise BadOption(f"attack {attack.plugin.name!r} cannot aim at a class; leave --target out")
+            raise BadOption(
+                f"attack {attack.plugin.name!r} cannot aim at a class; leave --target out"
+            )
     if not any(attack.plugin.name == NOISE for attack in attacks):
         attacks.insert(0, choose("attack", NOISE))
     changes = {
-        "models": _unique(parse_recipe(text).text for text in plan.models),
+        "models": _unique(read_recipe(text).text for text in plan.models),
         "attacks": _unique(attack.text for attack in attacks),
         "data": choose("data", plan.data).text,
     }
@@ -101,7 +103,7 @@ def from_json(text: str) -> Plan:
 
 def recipes(plan: Plan) -> list[Recipe]:
     """Return the models to be examined, in order."""
-    return [parse_recipe(text) for text in plan.models]
+    return [read_recipe(text) for text in plan.models]
 
 
 def cases(plan: Plan, budgets: dict[Norm, float]) -> list[Case]:
@@ -111,12 +113,14 @@ def cases(plan: Plan, budgets: dict[Norm, float]) -> list[Case]:
         BadInput: the data has no usual budget for a norm and the plan names no epsilon.
     """
     found: list[Case] = []
-    model_names = _labels([parse_recipe(text).name for text in plan.models])
+    model_names = _labels([read_recipe(text).name for text in plan.models])
     attack_names = _labels([choose("attack", text).plugin.name for text in plan.attacks])
     for model, model_name in zip(plan.models, model_names, strict=True):
         for norm in plan.norms:
             if not plan.epsilons and norm not in budgets:
-                raise BadInput(f"{plan.data} has no usual budget for {norm}; give one with --epsilon")
+                raise BadInput(
+                    f"{plan.data} has no usual budget for {norm}; give one with --epsilon"
+                )
             for epsilon in plan.epsilons or (budgets[norm],):
                 group = f"{model_name}-{norm}-{epsilon:.6g}"
                 for text, name in zip(plan.attacks, attack_names, strict=True):
@@ -131,7 +135,9 @@ def _check_numbers(plan: Plan) -> None:
             raise BadOption(f"--epsilon must be a finite number above 0, not {epsilon}")
     for name, least in (("limit", 0), ("batch_size", 1), ("budget", 0), ("seed", 0)):
         if getattr(plan, name) < least:
-            raise BadOption(f"--{name.replace('_', '-')} must be {least} or more, not {getattr(plan, name)}")
+            raise BadOption(
+                f"--{name.replace('_', '-')} must be {least} or more, not {getattr(plan, name)}"
+            )
     index, count = plan.shard
     if not 0 <= index < count:
         raise BadOption(f"--shard {index}/{count}: the index must be in 0..{count - 1}")

@@ -1,0 +1,5 @@
+"""`python -m trustml` is `trustml`."""
+
+from trustml.cli.main import main
+
+main()

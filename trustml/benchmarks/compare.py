@@ -1,0 +1,63 @@
+"""Two runs side by side: what became of each case, and of each sample."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trustml.benchmarks import samples as on_disk
+from trustml.benchmarks.harness import CASES, SAMPLES, finished
+from trustml.benchmarks.samples import FOOLED
+from trustml.contracts import Record
+from trustml.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A case that both runs finished.
+
+    Args:
+        first: robust accuracy of the first run.
+        second: robust accuracy of the second run.
+        apart: whether the two 95 % intervals do not touch.
+        only_first: samples fooled in the first run alone; None if the samples are not the same.
+        only_second: samples fooled in the second run alone.
+    """
+
+    case: str
+    first: float
+    second: float
+    apart: bool
+    only_first: int | None
+    only_second: int | None
+
+
+def differences(first: Path, second: Path) -> list[Difference]:
+    """Return what differs, a row for each case that both runs finished.
+
+    Raises:
+        BadInput: a folder holds no run, or no case is finished in both.
+        BrokenClaim: a sample file is damaged.
+    """
+    runs = [
+        {r.case: r for r in finished(folder) if r.status == "done"} for folder in (first, second)
+    ]
+    shared = [case for case in runs[0] if case in runs[1]]
+    if not shared:
+        raise BadInput(
+            f"no case is finished in both runs; {first} has {', '.join(runs[0]) or 'none'}, "
+            f"{second} has {', '.join(runs[1]) or 'none'}"
+        )
+    return [_difference(runs[0][case], runs[1][case], first, second) for case in shared]
+
+
+def _difference(one: Record, other: Record, first: Path, second: Path) -> Difference:
+    scores = [record.scores["robust accuracy"] for record in (one, other)]
+    fooled = []
+    for record, folder in ((one, first), (other, second)):
+        samples, _ = on_disk.read(folder / CASES / record.case / SAMPLES)
+        fooled.append(
+            dict(zip(samples.ids.tolist(), (samples.verdict == FOOLED).tolist(), strict=True))
+        )
+    same = fooled[0].keys() == fooled[1].keys()
+    only = [sum(a[i] and not b[i] for i in a) if same else None for a, b in (fooled, fooled[::-1])]
+    apart = scores[0].high < scores[1].low or scores[1].high < scores[0].low
+    return Difference(one.case, scores[0].value, scores[1].value, apart, only[0], only[1])

@@ -1,0 +1,249 @@
+"""The harness: a plan in, records out; each finished batch is on disk before the next begins."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from trustml.benchmarks import samples as on_disk
+from trustml.benchmarks.judge import Exam, judged
+from trustml.benchmarks.place import device_of, exact_arithmetic, place
+from trustml.benchmarks.plan import NOISE, Case, Plan, cases, checked, from_json
+from trustml.benchmarks.samples import CLEAN_WRONG, FOOLED, Samples, joined, sealed
+from trustml.benchmarks.scores import cost, scores, worst_case
+from trustml.benchmarks.setting import Setting, load_data, settle
+from trustml.contracts import Cost, Dataset, Record, Status
+from trustml.errors import (
+    BadInput,
+    BrokenClaim,
+    MethodFailed,
+    NotApplicable,
+    TrustError,
+    UsageError,
+)
+from trustml.files import append_line, locked, write_whole
+from trustml.progress import progress
+from trustml.recipes import choose, read_recipe
+from trustml.records import read_records, to_line
+
+RECORDS, PLAN, CASES, MODELS = "records.jsonl", "plan.json", "cases", "models"
+SAMPLES = "samples.safetensors"
+
+
+def start(plan: Plan, folder: Path) -> Iterator[Record]:
+    """Check the plan, open a run in the folder and yield each record as its case ends.
+
+    Raises:
+        UsageError: the plan cannot be carried out, or the folder is not empty.
+        TrustError: nothing could be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BadInput(
+            f"{folder} is not empty; choose another --out, or continue it with --resume {folder}"
+        )
+    plan = checked(plan)
+    device_of(plan.device)
+    dataset = load_data(plan)
+    plans = cases(plan, dict(dataset.budgets))
+    with locked(folder):
+        write_whole(folder / PLAN, plan.to_json().encode())
+        yield from _run(plan, plans, dataset, folder)
+
+
+def resume(folder: Path) -> Iterator[Record]:
+    """Continue a run that was stopped; yield every record, those of finished cases at once.
+
+    Raises:
+        UsageError: the folder holds no run, or another process is at work in it.
+    """
+    if not (folder / PLAN).is_file():
+        raise BadInput(f"{folder} holds no run: there is no {PLAN} in it")
+    plan = checked(from_json((folder / PLAN).read_text(encoding="utf-8")))
+    dataset = load_data(plan)
+    with locked(folder):
+        yield from _run(plan, cases(plan, dict(dataset.budgets)), dataset, folder)
+
+
+def finished(folder: Path) -> list[Record]:
+    """Return the records of the finished cases of a run.
+
+    Raises:
+        BadInput: the folder holds no run, or a record is damaged.
+    """
+    if not (folder / PLAN).is_file():
+        raise BadInput(f"{folder} holds no run: there is no {PLAN} in it")
+    return read_records(folder / RECORDS)
+
+
+def _run(plan: Plan, todo: list[Case], dataset: Dataset, folder: Path) -> Iterator[Record]:
+    exact_arithmetic()
+    device = device_of(plan.device)
+    finished = {record.case: record for record in read_records(folder / RECORDS)}
+    known: dict[str, Setting | TrustError] = {}
+    group: list[Record] = []
+    for case in todo:
+        if case.name not in finished:
+            if case.model not in known:
+                known[case.model] = _settled(plan, case.model, dataset, device, folder)
+            record = _examined(plan, case, known[case.model], (folder, device), group)
+            append_line(folder / RECORDS, to_line(record))
+            shutil.rmtree(folder / CASES / case.name / "batches", ignore_errors=True)
+            finished[case.name] = record
+        group = [] if case.attack is None else [*group, finished[case.name]]
+        yield finished[case.name]
+
+
+def _settled(
+    plan: Plan, text: str, dataset: Dataset, device: torch.device, folder: Path
+) -> Setting | TrustError:
+    """Return the model's setting, or why there is none: each of its cases then says so."""
+    try:
+        return settle(plan, read_recipe(text), dataset, device, folder / MODELS)
+    except UsageError:
+        raise
+    except TrustError as error:
+        return error
+
+
+def _examined(
+    plan: Plan,
+    case: Case,
+    setting: Setting | TrustError,
+    where: tuple[Path, torch.device],
+    group: list[Record],
+) -> Record:
+    """Return the record of a case, whatever happens in it; `group` holds those before it in its threat."""
+    folder, device = where
+    attack = choose("attack", case.attack) if case.attack else None
+    blank = Record(
+        case=case.name,
+        kind="attack" if attack else "union",
+        plugin=attack.plugin.name if attack else "all",
+        options=attack.options if attack else {},
+        model=case.model,
+        weights="",
+        data=plan.data,
+        data_hash="",
+        seed=plan.seed,
+        threat={"norm": case.norm, "epsilon": case.epsilon, "target": plan.target},
+        scores={},
+        cost=Cost(),
+        place=place(device),
+        status="failed",
+    )
+    if isinstance(setting, TrustError):
+        return replace(blank, status=_status(setting), reason=str(setting))
+    split = setting.split
+    blank = replace(
+        blank,
+        weights=setting.weights_hash,
+        data_hash=setting.data_hash,
+        threat={**blank.threat, "low": split.low, "high": split.high},
+    )
+    home = folder / CASES / case.name
+    try:
+        if attack is None:
+            return _union(blank, home, group)
+        exam = Exam(
+            setting, attack, case.norm, case.epsilon, plan.target, plan.seed, plan.budget, device
+        )
+        return _attacked(blank, exam, home, plan.batch_size, group)
+    except NotApplicable as error:
+        return replace(blank, status="skipped", reason=str(error))
+    except MethodFailed as error:
+        return replace(blank, status="failed", reason=str(error))
+
+
+def _attacked(
+    blank: Record, exam: Exam, home: Path, batch_size: int, group: list[Record]
+) -> Record:
+    """Attack batch after batch, each on disk before the next; return the record."""
+    right = exam.setting.right.nonzero().flatten()
+    parts, seconds, notes = [_untouched(exam.setting)], 0.0, list(exam.setting.notes)
+    if exam.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(exam.device)
+    with progress(f"{home.name}", len(right)) as advance:
+        for number, rows in enumerate(right.split(batch_size)):
+            file = home / "batches" / f"{number:06d}.safetensors"
+            part, took, said = _batch(exam, rows, file)
+            parts.append(part)
+            seconds += took
+            notes += said
+            advance(len(rows))
+    samples = _in_order(joined(parts), exam.setting.split.ids)
+    peak = (
+        torch.cuda.max_memory_allocated(exam.device) / 2**20 if exam.device.type == "cuda" else None
+    )
+    digest = on_disk.write(samples, home / SAMPLES)
+    return replace(
+        blank,
+        scores=scores(samples),
+        cost=cost(samples, seconds, peak),
+        status="done",
+        notes=tuple(dict.fromkeys([*notes, *_floor(samples, home, group)])),
+        samples=digest,
+    )
+
+
+def _batch(exam: Exam, rows: torch.Tensor, file: Path) -> tuple[Samples, float, tuple[str, ...]]:
+    """Return a batch's verdicts: those on disk from before a stop, or new ones, then on disk."""
+    if file.exists():
+        with suppress(BrokenClaim):  # a damaged batch is done again
+            done, seconds = on_disk.read(file)
+            if torch.equal(done.ids, exam.setting.split.ids[rows]):
+                return done, seconds, ()
+    part, seconds, notes = judged(exam, exam.setting.split.at(rows))
+    on_disk.write(part, file, seconds)
+    return part, seconds, notes
+
+
+def _union(blank: Record, home: Path, group: list[Record]) -> Record:
+    """Return the worst case per input over the group's finished attacks."""
+    done = [record for record in group if record.status == "done"]
+    if not done:
+        raise NotApplicable("no attack was finished, so there is no worst case")
+    parts = [on_disk.read(home.parent / record.case / SAMPLES)[0] for record in done]
+    samples = worst_case(parts, str(blank.threat["norm"]))
+    digest = on_disk.write(samples, home / SAMPLES)
+    missing = [record.plugin for record in group if record.status != "done"]
+    return replace(
+        blank,
+        options={"of": [record.case for record in done]},
+        scores=scores(samples),
+        cost=cost(samples, sum(record.cost.seconds for record in done), None),
+        status="done",
+        notes=(f"without {', '.join(missing)}",) if missing else (),
+        samples=digest,
+    )
+
+
+def _untouched(setting: Setting) -> Samples:
+    """Return the samples that are wrong without an attack, as they are."""
+    wrong = setting.split.at((~setting.right).nonzero().flatten())
+    nothing = torch.zeros(len(wrong))
+    return sealed(
+        wrong.ids, nothing + CLEAN_WRONG, wrong.x, torch.zeros(len(wrong), len(on_disk.NORMS)), (nothing, nothing)
+    )  # fmt: skip
+
+
+def _in_order(samples: Samples, ids: torch.Tensor) -> Samples:
+    """Return the samples in the order of `ids`."""
+    place = {int(name): row for row, name in enumerate(samples.ids)}
+    return samples.at(torch.tensor([place[int(name)] for name in ids]))
+
+
+def _floor(samples: Samples, home: Path, group: list[Record]) -> list[str]:
+    """Say so if an attack ended weaker than random noise of the same budget."""
+    for record in group:
+        if record.plugin == NOISE and record.status == "done":
+            noise = on_disk.read(home.parent / record.case / SAMPLES)[0]
+            if int((samples.verdict == FOOLED).sum()) < int((noise.verdict == FOOLED).sum()):
+                return ["weaker than random noise of the same budget"]
+    return []
+
+
+def _status(error: TrustError) -> Status:
+    return "skipped" if isinstance(error, NotApplicable) else "failed"

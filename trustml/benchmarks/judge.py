@@ -1,0 +1,164 @@
+"""The judge: runs an attack on a batch and decides, itself, what the attack achieved."""
+
+import time
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from trustml.access import BLOCK_ROWS, Handed, frozen, in_blocks
+from trustml.benchmarks.samples import FOOLED, NORMS, ROBUST, Samples, joined, sealed
+from trustml.benchmarks.setting import Setting, check_logits
+from trustml.contracts import Norm, Split
+from trustml.errors import MethodFailed, TrustError
+from trustml.geometry import distance
+from trustml.randomness import keyed
+from trustml.recipes import Choice
+from trustml.threats import Lp
+
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Exam:
+    """An attack on a model under a threat: all that a batch needs to be attacked and judged."""
+
+    setting: Setting
+    attack: Choice
+    norm: Norm
+    epsilon: float
+    target: str
+    seed: int
+    budget: int
+    device: torch.device
+    block: int = BLOCK_ROWS
+
+    @property
+    def threat(self) -> Lp:
+        """What the attacker may do to these samples."""
+        split = self.setting.split
+        return Lp(self.norm, self.epsilon, split.low, split.high, self.target != "none")
+
+    def goals(self, y: Tensor) -> Tensor:
+        """Return the labels that the attack is given: the true ones, or the classes to be reached.
+
+        A sample that is of the wanted class already is aimed at the next one.
+        """
+        if self.target == "none":
+            return y
+        following = (y + 1) % self.setting.split.classes
+        if self.target == "next":
+            return following
+        return torch.where(y == int(self.target), following, int(self.target))
+
+
+def judged(exam: Exam, batch: Split) -> tuple[Samples, float, tuple[str, ...]]:
+    """Return the verdicts on a batch of rightly read samples, the attack's seconds, and notes.
+
+    Where memory does not suffice, the batch is halved, and again.
+
+    Raises:
+        TrustError: the attack raised or broke its contract, or one sample is too much for memory.
+    """
+    try:
+        return (*_judged_at_once(exam, batch), ())
+    except (RuntimeError, MemoryError) as error:
+        if not _is_memory(error):
+            raise _failure(exam, error) from error
+    if len(batch) == 1:
+        raise MethodFailed("out of memory with a single sample in the batch")
+    if exam.device.type == "cuda":
+        torch.cuda.empty_cache()
+    middle = (len(batch) + 1) // 2
+    smaller = replace(exam, block=min(exam.block, middle))
+    first = judged(smaller, batch.at(slice(0, middle)))
+    second = judged(smaller, batch.at(slice(middle, None)))
+    notes = (f"out of memory: batch halved to {middle}", *first[2], *second[2])
+    return joined([first[0], second[0]]), first[1] + second[1], tuple(dict.fromkeys(notes))
+
+
+def reread(exam: Exam, candidate: Tensor, goals: Tensor) -> Tensor:
+    """Return (B,) whether the float32 model, asked again, answers what the attacker wants.
+
+    Raises:
+        MethodFailed: the model answers NaN, or another number of classes than the data have.
+    """
+    with frozen(exam.setting.module), torch.no_grad():
+        logits = in_blocks(exam.setting.module, candidate, exam.block)
+    check_logits(logits, exam.setting.split.classes, "an attack's candidate")
+    return exam.threat.reached(logits, goals)
+
+
+def _judged_at_once(exam: Exam, batch: Split) -> tuple[Samples, float]:
+    batch = batch.to(exam.device)
+    goals = exam.goals(batch.y)
+    model = Handed(
+        exam.setting.module, exam.attack.plugin.facts["needs"], len(batch),
+        budget=exam.budget or None, block=exam.block,
+    )  # fmt: skip
+    candidate, seconds = _timed_attack(exam, model, batch, goals)
+    candidate = exam.threat.project(_checked(candidate, batch.x), batch.x)
+    inside = exam.threat.contains(candidate, batch.x)
+    assert bool(inside.all()), "the projection left the ball or the box"
+    fooled = reread(exam, candidate, goals)
+    verdict = torch.where(fooled, FOOLED, ROBUST)
+    distances = torch.stack([distance(candidate, batch.x, norm) for norm in NORMS], dim=1)
+    passes = (model.forwards, model.backwards)
+    return sealed(batch.ids, verdict, candidate, distances, passes), seconds
+
+
+def _timed_attack(exam: Exam, model: Handed, batch: Split, goals: Tensor) -> tuple[Tensor, float]:
+    """Return the attack's candidates and its seconds.
+
+    Raises:
+        MethodFailed: it raised anything that is not a TrustError, nor for want of memory.
+    """
+    _wait(exam.device)
+    began = time.perf_counter()
+    try:
+        with frozen(exam.setting.module):
+            candidate = exam.attack.plugin.function(
+                model, batch.x.clone(), goals, exam.threat,
+                random=keyed(exam.seed, batch.ids), **exam.attack.options,
+            )  # fmt: skip
+    except (TrustError, MemoryError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # a stranger's attack may raise anything
+        if _is_memory(error):
+            raise
+        raise _failure(exam, error) from error
+    _wait(exam.device)
+    return candidate, time.perf_counter() - began
+
+
+def _checked(candidate: object, x: Tensor) -> Tensor:
+    """Return the candidates as float32.
+
+    Raises:
+        MethodFailed: they are not a finite tensor like x.
+    """
+    if not isinstance(candidate, Tensor):
+        raise MethodFailed(f"it returned {type(candidate).__name__}, not a tensor")
+    if candidate.shape != x.shape:
+        raise MethodFailed(f"it returned shape {tuple(candidate.shape)}, not {tuple(x.shape)}")
+    if not candidate.is_floating_point():
+        raise MethodFailed(f"it returned {candidate.dtype}, not a floating type")
+    finite = candidate.isfinite().flatten(1).all(1)
+    if not finite.all():
+        raise MethodFailed(f"it returned NaN or infinity for {int((~finite).sum())} samples")
+    return candidate.detach().to(x.device, x.dtype)
+
+
+def _failure(exam: Exam, error: BaseException) -> MethodFailed:
+    first = (str(error).strip().splitlines() or [""])[0]
+    return MethodFailed(f"{exam.attack.plugin.name} raised {type(error).__name__}: {first}")
+
+
+def _is_memory(error: BaseException) -> bool:
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,131 @@
+"""The verdict on every sample of a case, on disk: tensors with a digest a sample, written whole."""
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from trustml.errors import BrokenClaim
+from trustml.files import write_whole
+
+ROBUST, FOOLED, CLEAN_WRONG = 0, 1, 2
+NORMS = ("l0", "l1", "l2", "linf")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """N samples of a case, in the order of the data.
+
+    Args:
+        ids: (N,) int64 sample ids.
+        verdict: (N,) uint8: 0 robust, 1 fooled, 2 wrong without any attack.
+        adversarial: (N, *S) the input that fooled the model, or the one that did not.
+        distances: (N, 4) float64 of the adversarial from the input in L0, L1, L2, Linf.
+        forwards: (N,) float64 forward passes that the attack took.
+        backwards: (N,) float64 backward passes.
+        digest: (N, 16) uint8 BLAKE2b over the sample's other entries.
+    """
+
+    ids: Tensor
+    verdict: Tensor
+    adversarial: Tensor
+    distances: Tensor
+    forwards: Tensor
+    backwards: Tensor
+    digest: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def at(self, rows: Tensor) -> "Samples":
+        """Return the given rows."""
+        return Samples(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+def sealed(
+    ids: Tensor,
+    verdict: Tensor,
+    adversarial: Tensor,
+    distances: Tensor,
+    passes: tuple[Tensor, Tensor],
+) -> Samples:
+    """Return the samples with their digests; `passes` are forwards and backwards."""
+    parts = (
+        ids.long(),
+        verdict.to(torch.uint8),
+        adversarial,
+        distances.double(),
+        *(p.double() for p in passes),
+    )
+    parts = tuple(part.detach().cpu().contiguous() for part in parts)
+    return Samples(*parts, digest=_digests(parts))
+
+
+def joined(parts: Sequence[Samples]) -> Samples:
+    """Return all the samples as one."""
+    return Samples(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Samples)))
+
+
+def write(samples: Samples, path: Path, seconds: float = 0.0) -> str:
+    """Write the file whole; return its SHA-256. `seconds` travel in the header."""
+    tensors = {field.name: getattr(samples, field.name).contiguous() for field in fields(samples)}
+    content = save(tensors, metadata={"seconds": repr(seconds)})
+    write_whole(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def read(path: Path) -> tuple[Samples, float]:
+    """Return the samples and the seconds of a file, every digest checked.
+
+    Raises:
+        BrokenClaim: the file is missing, cut short, or a sample is not as it was written; it is named.
+    """
+    try:
+        content = path.read_bytes()
+        tensors = load(content)
+        length = struct.unpack("<Q", content[:8])[0]
+        seconds = float(_header(content[8 : 8 + length])["seconds"])
+        samples = Samples(**tensors)
+    except FileNotFoundError as error:
+        raise BrokenClaim(f"{path} is missing") from error
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise BrokenClaim(f"{path} cannot be read: {error}") from error
+    parts = tuple(getattr(samples, f.name) for f in fields(samples) if f.name != "digest")
+    if len({len(part) for part in (*parts, samples.digest)}) != 1:
+        raise BrokenClaim(f"{path}: its tensors differ in length")
+    changed = (_digests(parts) != samples.digest).any(1).nonzero().flatten()
+    if len(changed):
+        place = int(changed[0])
+        raise BrokenClaim(
+            f"{path}: sample {place} (id {int(samples.ids[place])}) is not as it was written"
+        )
+    return samples, seconds
+
+
+def _header(text: bytes) -> dict[str, str]:
+    import json
+
+    return dict(json.loads(text)["__metadata__"])
+
+
+def _digests(parts: Sequence[Tensor]) -> Tensor:
+    """Return the BLAKE2b (N, 16) of each sample's bytes over all the tensors."""
+    count = len(parts[0])
+    rows = [
+        part.contiguous().reshape(count, -1).view(torch.uint8).numpy() for part in parts if count
+    ]
+    digests = [
+        hashlib.blake2b(b"".join(row[i].tobytes() for row in rows), digest_size=16).digest()
+        for i in range(count)
+    ]
+    return (
+        torch.frombuffer(bytearray(b"".join(digests)), dtype=torch.uint8).view(count, 16)
+        if count
+        else torch.zeros((0, 16), dtype=torch.uint8)
+    )

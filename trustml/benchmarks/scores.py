@@ -1,0 +1,57 @@
+"""From verdicts on samples to the scores and costs of a record."""
+
+import torch
+
+from trustml import metrics
+from trustml.benchmarks.samples import CLEAN_WRONG, FOOLED, NORMS, ROBUST, Samples, sealed
+from trustml.contracts import Cost, Score
+
+
+def scores(samples: Samples) -> dict[str, Score]:
+    """Return clean and robust accuracy, attack success, and the fooled samples' median distances.
+
+    Samples that are wrong without an attack count as wrong, not as successes.
+    """
+    verdict, count = samples.verdict, len(samples)
+    fooled = verdict == FOOLED
+    right = count - int((verdict == CLEAN_WRONG).sum())
+    found = {
+        "clean accuracy": metrics.proportion(right, count),
+        "robust accuracy": metrics.proportion(int((verdict == ROBUST).sum()), count),
+    }
+    if right:
+        found["attack success"] = metrics.proportion(int(fooled.sum()), right, better="lower")
+    if fooled.any():
+        for place, norm in enumerate(NORMS):
+            found[f"median {norm}"] = metrics.median(
+                samples.distances[fooled, place], "higher", low=0.0
+            )
+    return found
+
+
+def cost(samples: Samples, seconds: float, peak_mib: float | None) -> Cost:
+    """Return the cost, its passes a mean over the samples that were attacked."""
+    attacked = samples.verdict != CLEAN_WRONG
+    mean = [
+        float(passes[attacked].mean()) if attacked.any() else 0.0
+        for passes in (samples.forwards, samples.backwards)
+    ]
+    return Cost(seconds, mean[0], mean[1], mean[0], peak_mib)
+
+
+def worst_case(parts: list[Samples], norm: str) -> Samples:
+    """Return, for each sample, the nearest input that fooled the model over all the attacks' samples.
+
+    Where none did, the first attack's. Passes are those of all the attacks.
+    """
+    place = NORMS.index(norm)
+    fooled = torch.stack([part.verdict == FOOLED for part in parts])
+    far = torch.stack([part.distances[:, place] for part in parts])
+    best = torch.where(fooled, far, torch.inf).argmin(0)
+    rows = torch.arange(len(best))
+
+    def pick(name: str) -> torch.Tensor:
+        return torch.stack([getattr(part, name) for part in parts])[best, rows]
+
+    passes = tuple(sum(getattr(part, way) for part in parts) for way in ("forwards", "backwards"))
+    return sealed(parts[0].ids, pick("verdict"), pick("adversarial"), pick("distances"), passes)  # type: ignore[arg-type]

@@ -1,0 +1,84 @@
+"""`trustml list`: what there is, read from the files where that can be done without torch."""
+
+import json
+from dataclasses import asdict
+from importlib.metadata import entry_points
+
+import click
+
+from trustml.catalogue import ROOMS, Entry, built_in
+from trustml.errors import UnknownName
+
+
+def print_listing(kind: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
+    """Print the plugins of one kind, or of all.
+
+    Raises:
+        UnknownName: there is no such kind.
+        BadInput: a plugin file does not load.
+    """
+    # People write both "attack" and "attacks".
+    singular = {room: name for name, room in ROOMS.items()} | {f"{name}s": name for name in ROOMS}
+    if kind is not None and kind not in ROOMS:
+        kind = singular.get(kind, kind)
+    if kind is not None and kind not in ROOMS:
+        raise UnknownName.of("kind of plugin", kind, ROOMS)
+    kinds = [kind] if kind else list(ROOMS)
+    found, failures = _guests(plugins)
+    entries = [e for k in kinds for e in [*built_in(k), *(g for g in found if g.kind == k)]]
+    if as_json:
+        for entry in entries:
+            click.echo(json.dumps(asdict(entry), ensure_ascii=False))
+    else:
+        _print(kinds, entries)
+    for package, reason in failures.items():
+        click.echo(f"Plugin package {package!r} does not load: {reason}", err=True)
+
+
+def _guests(plugins: tuple[str, ...]) -> tuple[list[Entry], dict[str, str]]:
+    if not plugins and not entry_points(group="trustml"):
+        return [], {}
+    from trustml import registry
+    from trustml.options import write
+
+    for path in plugins:
+        registry.load_file(path)
+    failures = registry.load_guests()
+    entries = [
+        Entry(
+            p.kind, p.name, p.summary, p.source,
+            {option.name: write(option.default) for option in p.options},
+            {name: _words(fact) for name, fact in p.facts.items()},
+        )
+        for p in registry.guests()
+    ]  # fmt: skip
+    return entries, failures
+
+
+def _words(fact: object) -> str:
+    if isinstance(fact, tuple):
+        return " ".join(map(str, fact))
+    name = getattr(fact, "name", None)
+    return str(name).lower() if name else str(fact)
+
+
+def _print(kinds: list[str], entries: list[Entry]) -> None:
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.text import Text
+
+    screen = Console(width=100, highlight=False)
+    for kind in kinds:
+        mine = [entry for entry in entries if entry.kind == kind]
+        screen.print(Text(f"{kind} ({len(mine)})", style="bold"))
+        for entry in mine:
+            screen.print(Text(f"  {entry.name}", style="cyan"))
+            for line in _lines(entry):
+                screen.print(Padding(Text(line), (0, 0, 0, 6)))
+
+
+def _lines(entry: Entry) -> list[str]:
+    options = ", ".join(f"{name}={value}" for name, value in entry.options.items())
+    facts = ", ".join(f"{name}: {value}" for name, value in entry.facts.items())
+    lines = [entry.summary, f"source: {entry.source}", facts, options and f"options: {options}"]
+    return [line for line in lines if line]

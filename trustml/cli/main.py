@@ -1,0 +1,287 @@
+"""The command `trustml`: words → plan; nothing else. Heavy imports wait until a command runs."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trustml.errors import BadInput, TrustError, UsageError
+
+if TYPE_CHECKING:
+    from trustml.contracts import Record
+
+RUNS = Path("trustml-runs")
+PLUGIN = click.option(
+    "--plugin", "plugins", multiple=True, metavar="FILE", help="Load plugins from a file."
+)
+DATA_DIR = click.option("--data-dir", metavar="DIR", help="Where to look for data files first.")
+DEVICE = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON lines instead of a table.")
+DATA = click.option(
+    "--data", default="digits", show_default=True, help="Data set, as name:key=value,…"
+)
+SEED = click.option(
+    "--seed", default=0, show_default=True, help="Of the training and of the attacks."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="trustml")
+def cli() -> None:
+    """Find out how far a classifier can be trusted.
+
+    \b
+    trustml bench --attack pgd --model mlp      attack a model and judge it
+    trustml list attack                         what there is to choose from
+    """
+
+
+@cli.command()
+@click.option(
+    "--attack",
+    "attacks",
+    multiple=True,
+    default=("pgd",),
+    show_default=True,
+    help="Attack, as name:key=value,… (repeat for several).",
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    default=("mlp",),
+    show_default=True,
+    help="Model, as name:key=value,… (repeat for several).",
+)
+@DATA
+@click.option(
+    "--norm",
+    "norms",
+    multiple=True,
+    default=("linf",),
+    show_default=True,
+    help="linf, l2, l1 or l0 (repeat for several).",
+)
+@click.option(
+    "--epsilon",
+    "epsilons",
+    multiple=True,
+    metavar="NUMBER",
+    help="Budget in the norm; 8/255 is a number (repeat for several). Default: usual for the data.",
+)
+@click.option(
+    "--target", default="none", show_default=True, help="none, next, or a class number to reach."
+)
+@click.option("--budget", default=0, metavar="N", help="Queries a sample at most; 0 is no bound.")
+@SEED
+@click.option("--limit", default=0, metavar="N", help="Only the first N test samples; 0 is all.")
+@click.option("--batch-size", default=512, show_default=True, help="Samples in flight.")
+@click.option(
+    "--shard", default="0/1", show_default=True, help="Part I of N of the samples, as I/N."
+)
+@click.option(
+    "--order", default="given", show_default=True, help="given or reversed order of samples."
+)
+@DEVICE
+@DATA_DIR
+@PLUGIN
+@click.option(
+    "--out", metavar="DIR", help="Directory of the run. Default: a new one in trustml-runs/."
+)
+@click.option("--resume", metavar="DIR", help="Continue a stopped run; other options are ignored.")
+@JSON
+def bench(out: str | None, resume: str | None, as_json: bool, **words: Any) -> None:
+    """Attack models and print how robust they are.
+
+    \b
+    Example: trustml bench --attack pgd:steps=100 --attack apgd --model cnn --data mnist --epsilon 0.3
+    """
+    from trustml.benchmarks import harness
+
+    if resume:
+        folder = Path(resume)
+        records = harness.resume(folder)
+    else:
+        plan = _plan(words)
+        folder = Path(out) if out else _new_folder(plan)
+        records = harness.start(plan, folder)
+    _report(records, folder, as_json)
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@JSON
+def show(run: Path, as_json: bool) -> None:
+    """Print the table of a finished or stopped run.
+
+    \b
+    Example: trustml show trustml-runs/pgd-mlp-digits
+    """
+    from trustml.benchmarks.harness import finished
+
+    _report(finished(run), run, as_json)
+
+
+@cli.command()
+@click.argument("first", type=click.Path(path_type=Path))
+@click.argument("second", type=click.Path(path_type=Path))
+@JSON
+def compare(first: Path, second: Path, as_json: bool) -> None:
+    """Print how the robust accuracies and verdicts of two runs differ.
+
+    \b
+    Example: trustml compare trustml-runs/before trustml-runs/after
+    """
+    import json
+    from dataclasses import asdict
+
+    from trustml.benchmarks.compare import differences
+    from trustml.reports.comparison import comparison
+    from trustml.reports.table import console
+
+    rows = differences(first, second)
+    if as_json:
+        for row in rows:
+            click.echo(json.dumps(asdict(row)))
+    else:
+        console().print(comparison(rows, first, second))
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@DEVICE
+def verify(run: Path, device: str) -> None:
+    """Check every stored claim of a run again: bytes, ball, box, misreading, scores.
+
+    \b
+    Example: trustml verify trustml-runs/pgd-mlp-digits
+    """
+    from trustml.benchmarks.verify import verify as claims
+
+    count = 0
+    for record in claims(run, device):
+        count += 1
+        click.echo(
+            f"holds: {record.case}"
+            if record.samples
+            else f"nothing to check: {record.case} ({record.status})"
+        )
+    click.echo(f"Every claim of {count} cases in {run} holds.")
+
+
+@cli.command(name="list")
+@click.argument("kind", required=False)
+@PLUGIN
+@JSON
+def list_(kind: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
+    """Print what there is: names, sources, options with defaults, access, norms.
+
+    \b
+    Example: trustml list attack
+    """
+    from trustml.cli.listing import print_listing
+
+    print_listing(kind, plugins, as_json)
+
+
+@cli.command()
+@click.option("--model", required=True, help="Model, as name:key=value,…")
+@DATA
+@SEED
+@DEVICE
+@DATA_DIR
+@PLUGIN
+@click.option("--out", metavar="DIR", help="Where figure and weights go. Default: trustml-runs/.")
+@click.option("--fresh", is_flag=True, help="Train again even if the model is in the cache.")
+def train(model: str, out: str | None, **words: Any) -> None:
+    """Train a model, keep it, and draw its training figure.
+
+    \b
+    Example: trustml train --model cnn --data fashion_mnist
+    """
+    from trustml.cli.training import print_training
+
+    print_training(model, Path(out) if out else None, **words)
+
+
+def main() -> None:
+    """Run the command; every failure is one line on stderr and an exit code."""
+    try:
+        sys.exit(cli.main(standalone_mode=False) or 0)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        click.echo(f"Error: {error.format_message()}", err=True)
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo(
+            "Stopped. What was finished is kept: trustml bench --resume DIR continues.", err=True
+        )
+        sys.exit(130)
+    except TrustError as error:
+        click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+
+
+def _plan(words: dict[str, Any]) -> Any:
+    from trustml.benchmarks.plan import Plan
+    from trustml.options import number
+
+    try:
+        epsilons = tuple(number(text) for text in words.pop("epsilons"))
+    except (ValueError, ZeroDivisionError) as error:
+        raise BadInput(
+            f"--epsilon must be a finite number above 0, such as 0.1 or 8/255: {error}"
+        ) from error
+    index, slash, count = words.pop("shard").partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal()):
+        raise BadInput("--shard must be I/N, such as 0/2")
+    return Plan(epsilons=epsilons, shard=(int(index), int(count)), **words)
+
+
+def _new_folder(plan: Any) -> Path:
+    """Return a folder that does not exist yet, named after what runs."""
+    parts = [
+        spec.split(":")[0].replace("/", ".")
+        for spec in (*plan.attacks[:3], *plan.models[:3], plan.data)
+    ]
+    name = "-".join(parts)
+    number, folder = 1, RUNS / name
+    while folder.exists():
+        number += 1
+        folder = RUNS / f"{name}-{number}"
+    return folder
+
+
+def _report(records: Iterable["Record"], folder: Path, as_json: bool) -> None:
+    from trustml.records import to_line
+    from trustml.reports.table import console, render
+
+    done = []
+    with _resumable(folder):
+        for record in records:
+            done.append(record)
+            if as_json:
+                click.echo(to_line(record))
+    if not as_json:
+        screen = console()
+        for part in render(done):
+            screen.print(part)
+        screen.print(f"The run lies in {folder}")
+    if any(record.status == "failed" for record in done):
+        sys.exit(1)
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Say how to go on when the person stops the run."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"Stopped. Continue with: trustml bench --resume {folder}", err=True)
+        sys.exit(130)

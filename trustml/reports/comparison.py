@@ -1,0 +1,53 @@
+"""The differences between two runs → a table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from rich import box
+from rich.table import Table
+
+
+class Row(Protocol):
+    """A case of two runs: robust accuracies in [0, 1] and the samples that only one run fooled."""
+
+    @property
+    def case(self) -> str: ...
+    @property
+    def first(self) -> float: ...
+    @property
+    def second(self) -> float: ...
+    @property
+    def apart(self) -> bool: ...
+    @property
+    def only_first(self) -> int | None: ...
+    @property
+    def only_second(self) -> int | None: ...
+
+
+def comparison(rows: Sequence[Row], first: Path, second: Path) -> Table:
+    """Return the table; a star marks differences whose 95 % intervals do not touch."""
+    table = Table(
+        title=f"{first} → {second}", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False
+    )
+    table.add_column("case", overflow="fold")
+    for name in (
+        "first %",
+        "second %",
+        "difference",
+        "fooled only\nin first",
+        "fooled only\nin second",
+    ):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        gap = 100 * (row.second - row.first)
+        counts = [
+            "other samples" if n is None else str(n) for n in (row.only_first, row.only_second)
+        ]
+        table.add_row(
+            row.case, f"{100 * row.first:.1f}", f"{100 * row.second:.1f}",
+            f"{gap:+.1f}{' *' if row.apart else ''}", *counts,
+        )  # fmt: skip
+    table.caption = "robust accuracy; * the 95 % intervals do not touch"
+    table.caption_justify = "left"
+    return table

@@ -35,12 +35,14 @@ def interval(x: Tensor, epsilon: Tensor, low: float, high: float) -> tuple[Tenso
     """
     wide, far = x.double(), epsilon.double()
     lower = _round_up(wide - far, x.dtype).clamp_(min=low)
-    upper = -_round_up(far - wide, x.dtype).clamp_(min=-high)
+    upper = -_round_up(-wide - far, x.dtype).clamp_(min=-high)
     # Rounding in the float64 difference itself can lose the last bit: x always stays allowed.
     return torch.minimum(lower, x), torch.maximum(upper, x)
 
 
-def project(candidate: Tensor, x: Tensor, norm: Norm, epsilon: Tensor, box: tuple[float, float]) -> Tensor:
+def project(
+    candidate: Tensor, x: Tensor, norm: Norm, epsilon: Tensor, box: tuple[float, float]
+) -> Tensor:
     """Return the nearest point (B, *S) to each candidate in the ball around x cut with the box.
 
     Exact for every norm (for L0: nearest in L2). Candidates already inside come back unchanged.
@@ -66,16 +68,50 @@ def project(candidate: Tensor, x: Tensor, norm: Norm, epsilon: Tensor, box: tupl
     return torch.where(like(inside, x), boxed, moved)
 
 
-def steepest(gradient: Tensor, norm: Norm) -> Tensor:
-    """Return the unit-norm step (B, *S) along which the gradient climbs most; zero where it is zero."""
+def pull(candidate: Tensor, x: Tensor, norm: Norm, epsilon: Tensor, box: tuple[float, float]) -> Tensor:
+    """Return an allowed point (B, *S) near each candidate, for use inside a search loop.
+
+    Cheap and in the candidate's own precision: Linf and L1 to the nearest point, L2 to the ball and
+    then to the box. A hair's breadth inside, so that `project` hardly ever has to move it again.
+    """
+    low, high = box
+    if norm == "l0":
+        return project(candidate, x, norm, epsilon, box)
+    move = (candidate - x).flatten(1)
+    far = epsilon.to(move.dtype).expand(len(x), *[1] * (x.dim() - 1)).reshape(-1, 1)
+    if norm == "linf":
+        return (x + torch.minimum(torch.maximum(move, -far), far).view_as(x)).clamp(low, high)
+    # What rounding x + move can add, at most a thousandth of the radius.
+    count = move.shape[1] ** (0.5 if norm == "l2" else 1.0)
+    blur = torch.finfo(move.dtype).eps * max(abs(low), abs(high)) * count
+    far = far - torch.minimum(far * 1e-6 + blur, far * 1e-3)
+    if norm == "l2":
+        size = torch.linalg.vector_norm(move, dim=1, keepdim=True)
+        move = move * (far / size.clamp_min(torch.finfo(move.dtype).tiny)).clamp(max=1.0)
+        return (x + move.view_as(x)).clamp(low, high)
+    start = x.flatten(1)
+    room = torch.where(move > 0, high - start, start - low)
+    size = move.abs()
+    threshold = _threshold(size, room, far)
+    kept = torch.minimum((size - threshold).clamp_min(0), room)
+    kept = kept * (far / kept.sum(1, keepdim=True).clamp_min(torch.finfo(far.dtype).tiny)).clamp(max=1.0)
+    move = kept.copysign(move)
+    return (x + move.view_as(x)).clamp(low, high)
+
+
+def steepest(gradient: Tensor, norm: Norm, share: int = 1) -> Tensor:
+    """Return the unit-norm step (B, *S) along which the gradient climbs most; zero where it is zero.
+
+    An L1 (or L0) step is shared equally by the `share` entries with the largest gradient.
+    """
     if norm == "linf":
         return gradient.sign()
     flat = gradient.flatten(1)
     if norm == "l2":
         size = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
         return (flat / size.clamp_min(torch.finfo(flat.dtype).tiny)).view_as(gradient)
-    best = flat.abs().argmax(1, keepdim=True)
-    step = torch.zeros_like(flat).scatter_(1, best, flat.gather(1, best).sign())
+    best = flat.abs().topk(share, dim=1).indices
+    step = torch.zeros_like(flat).scatter_(1, best, flat.gather(1, best).sign() / share)
     return step.view_as(gradient)
 
 
@@ -105,13 +141,34 @@ def _shrink_l1(size: Tensor, room: Tensor, far: Tensor) -> Tensor:
     slopes = torch.cat([torch.ones_like(size), -torch.ones_like(size)], dim=1)
     knots, order = knots.sort(dim=1, descending=True)
     moving = slopes.gather(1, order).cumsum(1)
-    spent = torch.nn.functional.pad((moving[:, :-1] * (knots[:, :-1] - knots[:, 1:])).cumsum(1), (1, 0))
+    spent = torch.nn.functional.pad(
+        (moving[:, :-1] * (knots[:, :-1] - knots[:, 1:])).cumsum(1), (1, 0)
+    )
     # The last knot at which the sum does not yet exceed far, then straight on from there.
     place = (spent <= far).sum(1, keepdim=True).sub(1).clamp_min(0)
     rest = (far - spent.gather(1, place)) / moving.gather(1, place).clamp_min(1)
     threshold = (knots.gather(1, place) - rest).clamp_min(0)
     move = torch.minimum((size - threshold).clamp_min(0), room)
     return move * (far / move.sum(1, keepdim=True)).nan_to_num(1.0).clamp(max=1.0) * (1 - _SLACK)
+
+
+def _threshold(size: Tensor, room: Tensor, far: Tensor, rounds: int = 12) -> Tensor:
+    """Return about the t ≥ 0 (B, 1) at which Σ clamp(size − t, 0, room) is `far`; 0 where it is less.
+
+    Newton's method on the piecewise linear sum, kept between brackets.
+    """
+    bottom, top = torch.zeros_like(far), size.amax(1, keepdim=True)
+    guess = bottom
+    for _ in range(rounds):
+        move = torch.minimum((size - guess).clamp_min(0), room)
+        moving = ((move > 0) & (move < room)).sum(1, keepdim=True)
+        excess = move.sum(1, keepdim=True) - far
+        bottom = torch.where(excess > 0, guess, bottom)
+        top = torch.where(excess <= 0, guess, top)
+        newton = guess + excess / moving
+        within = (newton > bottom) & (newton < top)
+        guess = torch.where(within, newton, (bottom + top) / 2)
+    return guess
 
 
 def _shrink_l0(size: Tensor, room: Tensor, far: Tensor) -> Tensor:

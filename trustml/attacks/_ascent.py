@@ -1,0 +1,85 @@
+"""Projected steepest ascent from the input or a random point of the ball: what fgsm, bim and pgd share."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trustml.attacks._pursuit import Quarry, Seen
+from trustml.contracts import Norm, Random
+from trustml.geometry import interval, like, pull, steepest
+
+# Share of the entries that one L1 step moves, as in SLIDE (Tramèr & Boneh 2019).
+_L1_SHARE = 0.01
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ascent:
+    """A walk of fixed step: the point, the step (B, 1, …), and for Linf the bounds of the ball."""
+
+    point: Tensor
+    step: Tensor
+    lower: Tensor | None
+    upper: Tensor | None
+
+
+def begin_ascent(quarry: Quarry, step: Tensor, start: bool) -> Ascent:
+    """Return the walk at the inputs, or at a uniform random point of each ball if `start`.
+
+    Args:
+        quarry: the samples.
+        step: length of a step in the threat's norm, a scalar or (B, 1, …).
+        start: begin at random.
+    """
+    x, threat = quarry.x, quarry.threat
+    epsilon = threat.budget(x)
+    bounds: tuple[Tensor | None, Tensor | None] = (None, None)
+    if threat.norm == "linf":
+        bounds = interval(x, epsilon, threat.low, threat.high)
+    walk = Ascent(x, step.to(x.dtype).expand(len(x), *[1] * (x.dim() - 1)), *bounds)
+    if start:
+        walk = _to(walk, x + in_ball(x, threat.norm, epsilon, quarry.random), quarry)
+    return walk
+
+
+def ascend(walk: Ascent, seen: Seen, quarry: Quarry) -> Ascent:
+    """Return the walk one steepest step further, back in ball and box."""
+    norm, gradient = quarry.threat.norm, seen.gradient
+    if norm == "l1":
+        gradient = _with_room(gradient, walk.point, quarry)
+        share = max(1, round(_L1_SHARE * gradient[0].numel()))
+        return _to(walk, walk.point + walk.step * steepest(gradient, norm, share), quarry)
+    return _to(walk, walk.point + walk.step * steepest(gradient, norm), quarry)
+
+
+def in_ball(x: Tensor, norm: Norm, epsilon: Tensor, random: Random, draw: int = 0) -> Tensor:
+    """Return moves (B, *S), uniform in the volume of each Linf, L2 or L1 ball."""
+    shape = tuple(x.shape[1:])
+    if norm == "linf":
+        return (2 * random.uniform(shape, "ball", draw) - 1).to(x.dtype) * epsilon.to(x.dtype)
+    count = x[0].numel()
+    if norm == "l2":
+        direction = random.normal(shape, "ball", draw).to(x.dtype)
+        size = torch.linalg.vector_norm(direction.flatten(1), dim=1)
+        radius = random.uniform((), "radius", draw).to(x.dtype) ** (1 / count)
+        return direction * like(radius / size, x) * epsilon.to(x.dtype)
+    # Exponentials over their sum with one more are uniform in the simplex (Barthe et al. 2005).
+    parts = -torch.log1p(-random.uniform((count + 1,), "ball", draw)).to(x.dtype)
+    signs = random.integers(2, shape, "sign", draw).to(x.dtype) * 2 - 1
+    return (parts[:, :-1] / parts.sum(1, keepdim=True)).view_as(x) * signs * epsilon.to(x.dtype)
+
+
+def _to(walk: Ascent, point: Tensor, quarry: Quarry) -> Ascent:
+    """Return the walk at the allowed point near `point`."""
+    if walk.lower is not None and walk.upper is not None:
+        point = torch.clamp(point, walk.lower, walk.upper)
+    else:
+        threat = quarry.threat
+        point = pull(point, quarry.x, threat.norm, threat.budget(quarry.x), (threat.low, threat.high))
+    return Ascent(point, walk.step, walk.lower, walk.upper)
+
+
+def _with_room(gradient: Tensor, point: Tensor, quarry: Quarry) -> Tensor:
+    """Return the gradient without the entries that already stand at the wall they would climb to."""
+    wall = torch.where(gradient > 0, quarry.threat.high, quarry.threat.low).to(point.dtype)
+    return gradient.masked_fill(point == wall, 0.0)

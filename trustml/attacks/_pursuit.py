@@ -1,0 +1,194 @@
+"""The loop that iterative attacks share: look, keep the best, drop the caught, move on.
+
+Everything is arithmetic on each sample alone, so neither its companions nor the moment at which
+they leave can change what happens to a sample.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from trustml.access import at, frozen
+from trustml.contracts import Classifier, Random, Threat
+from trustml.errors import MethodFailed, NotApplicable
+from trustml.geometry import like
+
+# The first steps catch most of what can be caught at all; later a look every few is enough.
+_EARLY, _EVERY = 4, 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Quarry:
+    """The samples that are gone after: inputs, labels, threat and random numbers of B rows.
+
+    `target` (B,) is the class that a walk aims at where the walk needs one.
+    """
+
+    x: Tensor
+    y: Tensor
+    threat: Threat
+    random: Random
+    target: Tensor | None = None
+
+    def at(self, rows: Tensor) -> "Quarry":
+        """Return the quarry of the given rows."""
+        target = None if self.target is None else self.target[rows]
+        return Quarry(
+            self.x[rows], self.y[rows], self.threat.at(rows), self.random.at(rows), target
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """What one look at the points (B, *S) showed: logits (B, K), losses (B,), gradient (B, *S)."""
+
+    point: Tensor
+    logits: Tensor
+    losses: Tensor
+    gradient: Tensor
+    reached: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Best:
+    """The best point so far (B, *S) and its loss (B,): infinite where the attacker has won."""
+
+    point: Tensor
+    loss: Tensor
+
+    def or_better(self, point: Tensor, losses: Tensor, reached: Tensor) -> "Best":
+        """Return the best after one more point: the first that won, else the highest loss."""
+        losses = losses.masked_fill(reached, torch.inf)
+        better = losses > self.loss
+        return Best(
+            torch.where(like(better, point), point, self.point), torch.maximum(losses, self.loss)
+        )
+
+    def open(self) -> Tensor:
+        """Return the rows (B',) that have not been won; reads the device once."""
+        return (self.loss < torch.inf).nonzero()[:, 0]
+
+    def at(self, rows: Tensor) -> "Best":
+        """Return the best of the given rows."""
+        return Best(self.point[rows], self.loss[rows])
+
+    def put(self, rows: Tensor, other: "Best") -> "Best":
+        """Return this with the given rows replaced by `other`."""
+        return Best(
+            self.point.index_copy(0, rows, other.point), self.loss.index_copy(0, rows, other.loss)
+        )
+
+
+class Walk(Protocol):
+    """Where a walk stands: a frozen dataclass whose tensors have one row a sample."""
+
+    @property
+    def point(self) -> Tensor: ...
+
+
+W = TypeVar("W", bound=Walk)
+Loss = Callable[[Tensor, Quarry], Tensor]
+
+
+def untouched(quarry: Quarry) -> Best:
+    """Return the inputs themselves, as the best before anything has been tried."""
+    return Best(quarry.x, torch.full_like(quarry.y, -torch.inf, dtype=quarry.x.dtype))
+
+
+def at_rest(model: Classifier, quarry: Quarry, loss: Loss) -> Best:
+    """Return the inputs as best, won where the model already answers as the attacker wants."""
+    with frozen(model), torch.no_grad():
+        logits = model(quarry.x)
+        reached = quarry.threat.reached(logits, quarry.y)
+        # A loss of -inf: any walk may offer a better point than standing still.
+        return Best(quarry.x, torch.full_like(logits[:, 0], -torch.inf).masked_fill(reached, torch.inf))
+
+
+def pursue(
+    model: Classifier,
+    quarry: Quarry,
+    best: Best,
+    /,
+    *,
+    begin: Callable[[Quarry], W],
+    advance: Callable[[W, Seen, Quarry], W],
+    loss: Loss,
+    steps: int,
+) -> Best:
+    """Return the best after a walk of `steps` moves for each sample that is not won yet.
+
+    Each point of the walk is looked at, the first and the last included; a sample leaves soon
+    after a point of it has won.
+
+    Raises:
+        NotApplicable: the model's answers have no gradient with respect to the inputs.
+        MethodFailed: the model answers NaN.
+    """
+    rows = best.open()
+    if not len(rows):
+        return best
+    everyone = len(rows) == len(quarry.y)
+    hunted, held = (quarry, best) if everyone else (quarry.at(rows), best.at(rows))
+    part = model if everyone else at(model, rows)
+    with frozen(model):
+        walk = begin(hunted)
+        for step in range(steps):
+            seen = look(part, walk.point, hunted, loss)
+            held = held.or_better(seen.point, seen.losses, seen.reached)
+            if step < _EARLY or step % _EVERY == 0:
+                left = _left(held, seen)
+                if len(left) < len(rows):
+                    best = best.put(rows, held)
+                    if not len(left):
+                        return best
+                    rows, held, hunted = rows[left], held.at(left), hunted.at(left)
+                    walk, seen, part = take(walk, left), take(seen, left), at(model, rows)
+            walk = advance(walk, seen, hunted)
+        held = _last_look(part, walk.point, hunted, held, loss)
+    return best.put(rows, held)
+
+
+def look(model: Classifier, point: Tensor, quarry: Quarry, loss: Loss) -> Seen:
+    """Return what the model and its gradient with respect to the points (B, *S) say there.
+
+    Raises:
+        NotApplicable: the answers have no gradient with respect to the points.
+    """
+    with torch.enable_grad():
+        point = point.detach().requires_grad_()
+        logits = model(point)
+        losses = loss(logits, quarry)
+        if not losses.requires_grad:
+            raise NotApplicable(
+                "the model's answers have no gradient with respect to its inputs (detached, or "
+                "computed outside torch); use an attack that needs scores or labels only"
+            )
+        (gradient,) = torch.autograd.grad(losses, point, torch.ones_like(losses))
+    logits = logits.detach()
+    reached = quarry.threat.reached(logits, quarry.y)
+    return Seen(point.detach(), logits, losses.detach(), gradient, reached)
+
+
+def take(state: Any, rows: Tensor) -> Any:
+    """Return a dataclass of per-sample tensors at the given rows; what is no tensor stays."""
+    values = {field.name: getattr(state, field.name) for field in fields(state)}
+    return replace(
+        state, **{name: v[rows] for name, v in values.items() if isinstance(v, Tensor)}
+    )
+
+
+def _left(held: Best, seen: Seen) -> Tensor:
+    left = held.open()
+    if bool(seen.losses.isnan().any()):
+        raise MethodFailed("the model answers NaN to allowed inputs; no attack can judge that")
+    return left
+
+
+def _last_look(model: Classifier, point: Tensor, quarry: Quarry, held: Best, loss: Loss) -> Best:
+    with torch.no_grad():
+        logits = model(point)
+        reached = quarry.threat.reached(logits, quarry.y)
+        return held.or_better(point, loss(logits, quarry), reached)

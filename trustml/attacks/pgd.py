@@ -1,0 +1,80 @@
+"""Projected gradient descent."""
+
+import torch
+from torch import Tensor
+
+from trustml.attacks._ascent import Ascent, ascend, begin_ascent
+from trustml.attacks._losses import LOSSES, LossName
+from trustml.attacks._pursuit import Quarry, at_rest, pursue
+from trustml.contracts import Access, Classifier, Random, Threat
+from trustml.errors import BadOption
+from trustml.registry import attack
+
+
+@attack(
+    source="Madry et al. 2018, arXiv:1706.06083; L1 step: Tramèr & Boneh 2019, arXiv:1904.13000",
+    needs=Access.GRADIENTS,
+    norms=("linf", "l2", "l1"),
+)
+def pgd(
+    model: Classifier,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    /,
+    *,
+    random: Random,
+    steps: int = 40,
+    step: float | None = None,
+    restarts: int = 1,
+    start: bool = True,
+    loss: LossName = "cross_entropy",
+) -> Tensor:
+    """Return the best points (B, *S) of walks that climb the loss by steepest steps within the ball.
+
+    Args:
+        model: gives logits with a gradient.
+        x: inputs (B, *S) in the box.
+        y: true labels, or the wanted ones of a targeted threat.
+        threat: the ball, the box and the goal.
+        random: the samples' random numbers.
+        steps: moves of one walk.
+        step: length of a move in the threat's norm; by default 2.5 · epsilon / steps.
+        restarts: walks for each sample that no earlier walk has won.
+        start: begin at a random point of the ball; without, there is no use in restarts.
+        loss: what is climbed.
+
+    Raises:
+        BadOption: a count below 1, a step that is not above 0, or restarts without a random start.
+        NotApplicable: the model's answers have no gradient.
+    """
+    _check(steps, step, restarts, start)
+
+    def climbed(logits: Tensor, quarry: Quarry) -> Tensor:
+        return LOSSES[loss](logits, quarry.y, quarry.threat.targeted)
+
+    def begin(quarry: Quarry) -> Ascent:
+        return begin_ascent(quarry, step_length(quarry, step, steps), start)
+
+    quarry = Quarry(x, y, threat, random)
+    best = at_rest(model, quarry, climbed)
+    for restart in range(restarts):
+        again = Quarry(x, y, threat, random.fold(restart))
+        best = pursue(model, again, best, begin=begin, advance=ascend, loss=climbed, steps=steps)
+    return threat.project(best.point, x)
+
+
+def step_length(quarry: Quarry, step: float | None, steps: int) -> Tensor:
+    """Return the length of a move, broadcastable over x: as given, or 2.5 · epsilon / steps."""
+    if step is not None:
+        return torch.tensor(step, dtype=torch.float64, device=quarry.x.device)
+    return quarry.threat.budget(quarry.x) * (2.5 / steps)
+
+
+def _check(steps: int, step: float | None, restarts: int, start: bool) -> None:
+    if steps < 1 or restarts < 1:
+        raise BadOption(f"pgd: steps={steps} and restarts={restarts} must be 1 or more")
+    if step is not None and not step > 0:
+        raise BadOption(f"pgd: step={step} must be above 0; leave it out for 2.5 · epsilon / steps")
+    if restarts > 1 and not start:
+        raise BadOption(f"pgd: restarts={restarts} with start=false would repeat the same walk")

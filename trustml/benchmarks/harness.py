@@ -46,7 +46,7 @@ def start(plan: Plan, folder: Path) -> Iterator[Record]:
         )
     plan = checked(plan)
     device_of(plan.device)
-    dataset = load_data(plan)
+    dataset = load_data(plan.data, plan.data_dir)
     plans = cases(plan, dict(dataset.budgets))
     with locked(folder):
         write_whole(folder / PLAN, plan.to_json().encode())
@@ -62,7 +62,7 @@ def resume(folder: Path) -> Iterator[Record]:
     if not (folder / PLAN).is_file():
         raise BadInput(f"{folder} holds no run: there is no {PLAN} in it")
     plan = checked(from_json((folder / PLAN).read_text(encoding="utf-8")))
-    dataset = load_data(plan)
+    dataset = load_data(plan.data, plan.data_dir)
     with locked(folder):
         yield from _run(plan, cases(plan, dict(dataset.budgets)), dataset, folder)
 

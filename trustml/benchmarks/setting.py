@@ -12,7 +12,6 @@ from trustml.benchmarks.plan import Plan
 from trustml.contracts import Dataset, Split
 from trustml.errors import MethodFailed, NotApplicable, TrustError
 from trustml.files import write_whole
-from trustml.progress import progress
 from trustml.recipes import Recipe, choose
 from trustml.splits import data_hash
 from trustml.store import trained
@@ -31,16 +30,16 @@ class Setting:
     notes: tuple[str, ...]
 
 
-def load_data(plan: Plan) -> Dataset:
-    """Return the plan's dataset.
+def load_data(text: str, folder: str | None) -> Dataset:
+    """Return the dataset of `name:key=value,…`; its files are looked for in the folder first.
 
     Raises:
         BadInput: files that are missing or not what they should be.
         MethodFailed: the loader raised something unforeseen.
     """
-    choice = choose("data", plan.data)
+    choice = choose("data", text)
     try:
-        dataset: Dataset = choice.plugin.function(folder=plan.data_dir, **choice.options)
+        dataset: Dataset = choice.plugin.function(folder=folder, **choice.options)
     except TrustError:
         raise
     except Exception as error:  # a stranger's loader may raise anything
@@ -68,15 +67,12 @@ def settle(
         raise NotApplicable(
             "this version examines models without safeguards; leave out what follows +"
         )
-    with progress(f"preparing {recipe.name}", 1):
-        result = trained(recipe, dataset, plan.seed, device)
-    _keep(result.module, keep / f"{result.weights_hash[:16]}.safetensors")
+    result = trained(recipe, dataset, plan.seed, device)
+    own = keep / f"{result.weights_hash[:16]}.safetensors"
+    if not own.exists():
+        keep_weights(result.module, own)
     split = examined(plan, dataset.test)
-    with frozen(result.module), torch.no_grad():
-        logits = torch.cat([
-            in_blocks(result.module, part.x.to(device)) for part in split.batches(8 * BLOCK_ROWS)
-        ])  # fmt: skip
-    check_logits(logits, split.classes, "a clean input")
+    logits = clean_logits(result.module, split, device)
     notes = list(result.notes)
     if not _keeps_bits(result.module, split.x[:BLOCK_ROWS].to(device)):
         notes.append("this device's answers depend on a sample's place in the batch (last bits)")
@@ -84,6 +80,19 @@ def settle(
     return Setting(
         recipe, result.module, result.weights_hash, split, data_hash(split), right, tuple(notes)
     )
+
+
+def clean_logits(module: nn.Module, split: Split, device: torch.device) -> Tensor:
+    """Return the model's logits (B, K) on a split, checked, on the device.
+
+    Raises:
+        MethodFailed: they are not finite logits for the split's classes.
+    """
+    parts = split.batches(8 * BLOCK_ROWS)
+    with frozen(module), torch.no_grad():
+        logits = torch.cat([in_blocks(module, part.x.to(device)) for part in parts])
+    check_logits(logits, split.classes, "a clean input")
+    return logits
 
 
 def check_logits(logits: Tensor, classes: int, what: str) -> None:
@@ -114,9 +123,7 @@ def _answers(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     return logits.detach(), logits.detach() if gradient is None else gradient
 
 
-def _keep(module: nn.Module, path: Path) -> None:
-    if not path.exists():
-        weights = {
-            name: tensor.cpu().contiguous().clone() for name, tensor in module.state_dict().items()
-        }
-        write_whole(path, save(weights))
+def keep_weights(module: nn.Module, path: Path) -> None:
+    """Write the module's weights as safetensors, whole."""
+    state = module.state_dict().items()
+    write_whole(path, save({name: tensor.cpu().contiguous().clone() for name, tensor in state}))

@@ -39,7 +39,7 @@ def verify(folder: Path, device: str = "auto") -> Iterator[Record]:
     # Bytes first: it is quick, and needs neither the data nor the model.
     stored = {r.case: _stored(r, folder) for r in records if r.samples}
     settings: dict[str, Setting] = {}
-    dataset = load_data(plan) if stored else None
+    dataset = load_data(plan.data, plan.data_dir) if stored else None
     for record in records:
         if dataset is not None and record.samples:
             if record.model not in settings:

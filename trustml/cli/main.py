@@ -206,7 +206,7 @@ def train(model: str, out: str | None, **words: Any) -> None:
     """
     from trustml.cli.training import print_training
 
-    print_training(model, Path(out) if out else None, **words)
+    print_training(model, Path(out) if out else RUNS, **words)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from trustml.contracts import Record, Score
 
-WIDTH = 100
+WIDTH, NARROW = 100, 88
 _DASH = "–"
 _LABELS = {
     "noise": "noise of the same budget",
@@ -19,9 +19,10 @@ _LABELS = {
 
 
 def console() -> Console:
-    """Return a console on stdout of at most 100 columns."""
-    wide = Console()
-    return Console(width=min(WIDTH, wide.width if wide.is_terminal else WIDTH), highlight=False)
+    """Return a console on stdout of at most 100 columns, and at least those that a table needs."""
+    own = Console()
+    width = max(NARROW, min(WIDTH, own.width)) if own.is_terminal else WIDTH
+    return Console(width=width, highlight=False)
 
 
 def render(records: Iterable[Record]) -> Iterator[RenderableType]:
@@ -98,9 +99,9 @@ def _table(group: list[Record]) -> Table:
     aim = "" if first.threat["target"] == "none" else f", aimed at {first.threat['target']}"
     title = f"{short(first.model)} on {short(first.data)}, {first.threat['norm']} ≤ {first.threat['epsilon']:.4g}{aim}"
     table = Table(
-        title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1), pad_edge=False
+        title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0), pad_edge=False
     )
-    table.add_column("attack", max_width=22)
+    table.add_column("attack", min_width=12)
     for name in (
         "clean\n%",
         "robust % (95 %)",

@@ -248,3 +248,10 @@ def test_other_bad_input() -> None:
         kl(nn.Linear(2, 2))
     with pytest.raises(NotApplicable, match="no variational layer"), drawn(nn.Linear(2, 2), 0):
         pass
+
+
+def test_flipout_flips_the_bias_noise_of_each_sample_too() -> None:
+    layer = LinearVariational(3, 60, options=VariationalOptions(1.0, 0.3, "flipout"))
+    first, second = layer(torch.zeros(2, 3)) - layer.belief.bias.mean
+    assert torch.allclose(first.abs(), second.abs(), atol=1e-5)
+    assert not torch.allclose(first, second, atol=1e-2)

@@ -22,7 +22,7 @@ def check_split(split: Split, name: str) -> Split:
 
     Raises:
         BadInput: wrong types, shapes or lengths, no sample, an input that is not finite or outside
-            the box, a label out of range, or an id that stands twice; the first such sample is named.
+            the box, a label out of range, or an id that stands twice. The first one is named.
     """
     _check_types(split, name)
     _check_lengths(split, name)
@@ -65,7 +65,7 @@ def data_hash(split: Split) -> str:
     for tensor in (split.x, split.y, split.ids):
         for start in range(0, len(tensor), ROWS):
             rows = tensor[start : start + ROWS].detach().cpu().contiguous()
-            digest.update(rows.numpy())
+            digest.update(rows.numpy().data)
     return digest.hexdigest()
 
 

@@ -1,0 +1,34 @@
+"""Kuzushiji-MNIST: handwritten Japanese characters."""
+
+from trustml.contracts import Dataset
+from trustml.data._collections import About, Sizes, collection
+from trustml.registry import data
+
+ABOUT = About(
+    class_names=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+    budgets={"linf": 0.3, "l2": 2.0, "l1": 10.0, "l0": 25.0},
+    outside=("mnist", "fashion_mnist", "notmnist"),
+)
+
+
+@data(source="Clanuwat et al. 2018, arXiv:1812.01718")
+def kmnist(
+    *,
+    folder: str | None,
+    validation: float = 0.1,
+    train_size: int | None = None,
+    test_size: int | None = None,
+) -> Dataset:
+    """Return 70 000 cursive hiragana (1, 28, 28), 60 000 to learn from and 10 000 to test on.
+
+    Args:
+        folder: where files are looked for first.
+        validation: share of the training file that is kept for validation.
+        train_size: use only so many training samples, drawn by a fixed order; none for all.
+        test_size: use only so many test samples, the first of the file; none for all.
+
+    Raises:
+        BadInput: the files are nowhere, or not what they should be.
+        BadOption: sizes that cannot be had.
+    """
+    return collection("kmnist", ABOUT, Sizes(validation, train_size, test_size), folder)

@@ -1,0 +1,103 @@
+"""What was chosen by text: `pgd:steps=40` a plugin, `mlp:hidden=[64]+abstain` a guarded model."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from trustml.contracts import Training
+from trustml.errors import BadOption
+from trustml.options import read_options, spec_text, split_spec
+from trustml.registry import Plugin, get
+
+TRAINING_OPTIONS = tuple(field.name for field in fields(Training))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A plugin and all its options, defaults included."""
+
+    plugin: Plugin
+    options: Mapping[str, Any]
+
+    @property
+    def text(self) -> str:
+        """The canonical text: every option, in the signature's order; it reads back as the same."""
+        return spec_text(self.plugin.name, self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A model, how it is fitted, and the safeguards around it, innermost first."""
+
+    model: Choice
+    safeguards: tuple[Choice, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The model's name, and those of its safeguards."""
+        return "+".join(choice.plugin.name for choice in (self.model, *self.safeguards))
+
+    @property
+    def text(self) -> str:
+        """The canonical text with every option; it reads back as the same recipe."""
+        return "+".join(choice.text for choice in (self.model, *self.safeguards))
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The options that the model's builder takes."""
+        theirs = {*TRAINING_OPTIONS, "weights"}
+        return {name: value for name, value in self.model.options.items() if name not in theirs}
+
+    @property
+    def training(self) -> Training:
+        """How the model is fitted."""
+        return Training(**{name: self.model.options[name] for name in TRAINING_OPTIONS})
+
+    @property
+    def weights(self) -> str | None:
+        """The file that its weights come from, if it is not to be trained."""
+        path: str | None = self.model.options["weights"]
+        return path
+
+
+def choose(kind: str, text: str) -> Choice:
+    """Return the plugin of the kind and its options, read from `name:key=value,key=value`.
+
+    Raises:
+        UnknownName: no plugin or option of that name.
+        BadOption: a value that cannot be read.
+        UsageError: the plugin's package does not load.
+    """
+    name, raw = split_spec(text)
+    plugin = get(kind, name)
+    return Choice(plugin, read_options(name, plugin.options, raw))
+
+
+def read_recipe(text: str) -> Recipe:
+    """Return the recipe of `model:key=value+safeguard:key=value+…`.
+
+    Raises:
+        UnknownName: no model, safeguard or option of that name.
+        BadOption: a value that cannot be read, or a `+` with nothing on one side.
+        UsageError: a plugin's package does not load.
+    """
+    first, *rest = _parts(text)
+    return Recipe(choose("model", first), tuple(choose("safeguard", part) for part in rest))
+
+
+def _parts(text: str) -> list[str]:
+    """Split at each `+` that is outside brackets and not of a number like 1e+3."""
+    parts, start, depth = [], 0, 0
+    for place, letter in enumerate(text):
+        depth += (letter == "[") - (letter == "]")
+        in_number = re.search(r"[\d.][eE]$", text[start:place]) and text[place + 1 :][:1].isdigit()
+        if letter == "+" and depth == 0 and not in_number:
+            parts.append(text[start:place])
+            start = place + 1
+    parts = [part.strip() for part in (*parts, text[start:])]
+    if not all(parts):
+        raise BadOption(
+            f"{text!r} is no recipe; write model:key=value, then +safeguard:key=value for each"
+        )
+    return parts

@@ -1,0 +1,262 @@
+"""Fitted models: trained once for a recipe, data and seed, kept on disk, or read from a file."""
+
+import hashlib
+import json
+import os
+import pickle
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from trustml.contracts import Dataset, Domain, Epoch
+from trustml.errors import BadInput, DiskFull, MethodFailed, TrustError, UsageError
+from trustml.files import write_whole
+from trustml.recipes import Recipe
+from trustml.splits import data_hash
+from trustml.training import fit, seeded
+
+Weights = Mapping[str, Tensor]
+BODY = "body."
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """A fitted module in eval mode, and where it comes from.
+
+    Args:
+        weights_hash: SHA-256 of the weights.
+        curve: the training curve, empty for weights from a file.
+        seconds: what the training took when it was done.
+        from_cache: whether it was done before.
+        notes: what a reader should know (a cache file that was no good, weights from a file).
+    """
+
+    module: nn.Module
+    weights_hash: str
+    curve: tuple[Epoch, ...]
+    seconds: float
+    from_cache: bool
+    notes: tuple[str, ...] = ()
+
+
+def trained(
+    recipe: Recipe,
+    dataset: Dataset,
+    seed: int,
+    device: torch.device | str,
+    cache_folder: str | Path | None = None,
+    fresh: bool = False,
+) -> Trained:
+    """Return the recipe's model (without safeguards), from its file, the cache, or by training it.
+
+    Args:
+        cache_folder: where fitted models are kept; see `default_cache_folder` for None.
+        fresh: train even if the cache has the model.
+
+    Raises:
+        BadInput: a weights file that is missing, damaged or of another model.
+        NotApplicable: the model cannot be built for these data.
+        MethodFailed: the builder or the training failed.
+    """
+    module = build(recipe, dataset.train.domain, seed)
+    if recipe.weights is not None:
+        load_weights(module, recipe.weights)
+        module.to(device).eval()
+        note = f"weights from {recipe.weights}"
+        return Trained(module, weights_hash(module), (), 0.0, False, (note,))
+    file = _cache_file(recipe, dataset, seed, Path(cache_folder or default_cache_folder()))
+    known, notes = (None, ()) if fresh else _from_cache(module, file)
+    module.to(device).eval()
+    if known:
+        curve = tuple(Epoch(**point) for point in known["curve"])
+        return Trained(module, known["weights"], curve, known["seconds"], True)
+    if notes:  # a half-read file may have left its traces
+        module = build(recipe, dataset.train.domain, seed).to(device)
+    began = time.monotonic()
+    curve = tuple(fit(module, dataset.train, dataset.validation, recipe.training, seed))
+    seconds = time.monotonic() - began
+    result = Trained(module, weights_hash(module), curve, seconds, False, notes)
+    return _kept(result, file, recipe, dataset, seed)
+
+
+def build(recipe: Recipe, domain: Domain, seed: int) -> nn.Module:
+    """Return the untrained module for the domain; equal seeds give equal first weights.
+
+    Raises:
+        MethodFailed: the builder raised something unforeseen, or returned no module.
+        TrustError: what the builder says of its options or the domain.
+    """
+    name = recipe.model.plugin.name
+    try:
+        with seeded(seed):
+            module = recipe.model.plugin.function(domain, **recipe.own)
+    except TrustError:
+        raise
+    except Exception as error:  # a stranger's builder may raise anything
+        raise MethodFailed(f"model {name}: {type(error).__name__}: {error}") from error
+    if not isinstance(module, nn.Module):
+        raise MethodFailed(f"model {name} returned {type(module).__name__}, not a torch nn.Module")
+    return module
+
+
+def default_cache_folder() -> Path:
+    """Return where fitted models are kept: `TRUSTML_CACHE`, or the user's cache folder."""
+    import platformdirs
+
+    root = os.environ.get("TRUSTML_CACHE") or platformdirs.user_cache_dir("trustml")
+    return Path(root).expanduser() / "models"
+
+
+def weights_hash(module: nn.Module) -> str:
+    """Return the SHA-256 over the names, types, shapes and bytes of the state dict, by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        plain = _plain(tensor)
+        digest.update(f"{name}|{plain.dtype}|{tuple(plain.shape)}|".encode())
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def load_weights(module: nn.Module, path: str | Path) -> None:
+    """Load a .safetensors, .pt or .pth file of tensors into the module; no code in it is ever run.
+
+    Names may lack the module's leading `body.`, as those of a plain `nn.Sequential` do; the whole
+    may lie under the key `state_dict`.
+
+    Raises:
+        BadInput: no such file, not a file of tensors, values that are not finite, or the weights
+            of another model.
+    """
+    found = _read_weights(Path(path).expanduser())
+    wanted = module.state_dict()
+    if not set(found) & set(wanted) and any(name.startswith(BODY) for name in wanted):
+        found = {BODY + name: tensor for name, tensor in found.items()}
+    _check_weights(found, wanted, str(path))
+    module.load_state_dict(found)
+
+
+def _read_weights(path: Path) -> Weights:
+    if path.suffix not in (".safetensors", ".pt", ".pth"):
+        raise BadInput(f"weights {path}: the name must end in .safetensors, .pt or .pth")
+    try:
+        if path.suffix == ".safetensors":
+            return load(path.read_bytes())
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise BadInput(f"weights {path}: no such file") from error
+    except pickle.UnpicklingError as error:
+        raise BadInput(
+            f"weights {path}: it holds more than tensors, which could run code, or is damaged; "
+            f"save it again with torch.save(model.state_dict(), path)"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BadInput(f"weights {path}: the file cannot be read ({reason})") from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    named = isinstance(content, dict) and all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    )
+    if not named or not content:
+        raise BadInput(f"weights {path}: it must hold a state_dict, names with their tensors")
+    weights: Weights = content
+    return weights
+
+
+def _check_weights(found: Weights, wanted: Weights, path: str) -> None:
+    """Refuse weights of another model.
+
+    Raises:
+        BadInput: naming what is missing, unexpected, of another shape or not finite.
+    """
+    problems = []
+    if missing := [name for name in wanted if name not in found]:
+        problems.append(f"missing {_some(missing)}")
+    if unexpected := [name for name in found if name not in wanted]:
+        problems.append(f"unexpected {_some(unexpected)}")
+    shapes = [
+        f"{name} is {tuple(found[name].shape)}, not {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in found and found[name].shape != wanted[name].shape
+    ]
+    if shapes:
+        problems.append(f"wrong shapes: {_some(shapes)}")
+    if odd := [n for n, t in found.items() if t.is_floating_point() and not t.isfinite().all()]:
+        problems.append(f"values that are not finite in {_some(odd)}")
+    if problems:
+        raise BadInput(
+            f"weights {path} are not of this model: {'; '.join(problems)}; "
+            f"give the model the options that the file was made with"
+        )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _cache_file(recipe: Recipe, dataset: Dataset, seed: int, folder: Path) -> Path:
+    """Return the cached weights' path; all that decides the weights is in its name."""
+    hashes = [data_hash(dataset.train), data_hash(dataset.validation)]
+    # The domain too: equal bytes may be images or vectors.
+    facts = [recipe.model.text, str(dataset.train.domain), *hashes, seed, _version()]
+    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+    name = recipe.model.plugin.name.replace("/", "-")
+    return folder / f"{name}-{key}" / "model.safetensors"
+
+
+def _version() -> str:
+    try:
+        return version("trustml")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _from_cache(module: nn.Module, file: Path) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+    """Load the module from the cache; return its facts, or None and why a kept file was no good."""
+    facts_file = file.with_suffix(".json")
+    if not file.exists() or not facts_file.exists():
+        return None, ()
+    try:
+        facts: dict[str, Any] = json.loads(facts_file.read_text())
+        load_weights(module, file)
+        [Epoch(**point) for point in facts["curve"]]
+        if facts["weights"] != weights_hash(module) or not facts["seconds"] >= 0:
+            raise BadInput("the weights are not those that were written")
+    except (BadInput, OSError, ValueError, KeyError, TypeError) as error:
+        return None, (f"the cached model {file.parent} was damaged ({error}); trained again",)
+    return facts, ()
+
+
+def _kept(result: Trained, file: Path, recipe: Recipe, dataset: Dataset, seed: int) -> Trained:
+    """Write the model into the cache; a disk that takes no file costs a note, not the model."""
+    facts = {
+        "recipe": recipe.model.text,
+        "data": dataset.name,
+        "seed": seed,
+        "version": _version(),
+        "torch": torch.__version__,
+        "weights": result.weights_hash,
+        "seconds": result.seconds,
+        "curve": [asdict(point) for point in result.curve],
+    }
+    weights = {name: _plain(tensor) for name, tensor in result.module.state_dict().items()}
+    try:
+        write_whole(file, save(weights))
+        write_whole(file.with_suffix(".json"), json.dumps(facts, indent=1).encode())
+    except (UsageError, DiskFull) as error:
+        note = f"the model could not be kept in the cache: {error}"
+        return replace(result, notes=(*result.notes, note))
+    return result
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """Return the tensor on the CPU with memory of its own, in one piece."""
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)

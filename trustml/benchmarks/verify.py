@@ -43,7 +43,7 @@ def verify(folder: Path, device: str = "auto") -> Iterator[Record]:
     for record in records:
         if dataset is not None and record.samples:
             if record.model not in settings:
-                settings[record.model] = _setting(plan, record, dataset, folder, device)
+                settings[record.model] = recorded_setting(plan, record, dataset, folder, device)
             _check(record, stored[record.case], settings[record.model], plan, device)
         yield record
 
@@ -56,7 +56,9 @@ def _stored(record: Record, folder: Path) -> Samples:
     return samples
 
 
-def _setting(plan: Plan, record: Record, dataset: Dataset, folder: Path, device: str) -> Setting:
+def recorded_setting(
+    plan: Plan, record: Record, dataset: Dataset, folder: Path, device: str
+) -> Setting:
     """Return the recorded model, from the run's own folder, on the recorded samples."""
     recipe = read_recipe(record.model)
     module = build(recipe, dataset.train.domain, plan.seed)

@@ -115,16 +115,31 @@ def bench(out: str | None, resume: str | None, as_json: bool, **words: Any) -> N
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--picture",
+    metavar="FILE",
+    help="Draw originals, adversarials and differences as a PNG instead.",
+)
 @JSON
-def show(run: Path, as_json: bool) -> None:
-    """Print the table of a finished or stopped run.
+def show(run: Path, picture: str | None, as_json: bool) -> None:
+    """Print the table of a finished or stopped run, or draw what fooled the model.
 
     \b
-    Example: trustml show trustml-runs/pgd-mlp-digits
+    Example: trustml show trustml-runs/pgd-mlp-digits --picture fooled.png
     """
     from trustml.benchmarks.harness import finished
 
-    _report(finished(run), run, as_json)
+    if picture is None:
+        _report(finished(run), run, as_json)
+        return
+    from trustml.benchmarks.fooled import fooled
+    from trustml.files import write_whole
+    from trustml.reports.sheet import sheet
+
+    found = fooled(run, 10)
+    pair = (found.x, found.adversarial)
+    write_whole(Path(picture), sheet(pair, found.true, found.answered, found.case))
+    click.echo(f"drawn: {picture}")
 
 
 @cli.command()

@@ -38,7 +38,9 @@ def print_training(  # noqa: PLR0913  these are the command's options
     name = f"{recipe.name}-{dataset.name}-{seed}".replace("/", ".")
     weights, picture = out / f"{name}.safetensors", out / f"{name}.png"
     keep_weights(result.module, weights)
-    picture.write_bytes(training_figure(result.curve, logits, dataset.test.y, dataset.class_names, name))
+    picture.write_bytes(
+        training_figure(result.curve, logits, dataset.test.y, dataset.class_names, name)
+    )
     how = "taken from the cache, trained" if result.from_cache else "trained"
     click.echo(f"{recipe.text} on {dataset.name}: {how} in {result.seconds:.1f} s")
     click.echo(

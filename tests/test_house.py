@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from trustml.registry import ROOMS, get
+from trustml.catalogue import ROOMS
+from trustml.registry import get
 
 HOME = Path(__file__).resolve().parent.parent
 PACKAGE = HOME / "trustml"
@@ -20,8 +21,8 @@ PACKAGE = HOME / "trustml"
 FLOORS = (
     ("contracts", "errors"),
     (
-        "access", "catalogue", "files", "geometry", "options", "progress", "randomness", "recipes",
-        "records", "registry", "splits", "threats",
+        "access", "affine", "catalogue", "files", "geometry", "options", "progress", "randomness",
+        "recipes", "records", "registry", "splits", "threats",
     ),
     ("bayes", "metrics", "store", "training"),
     (

@@ -1,0 +1,1 @@
+"""Tests that every plugin must pass, built-in or guest: `pytest --pyargs trustml.conformance`."""

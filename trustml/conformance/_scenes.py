@@ -1,0 +1,136 @@
+"""Small settings in which attacks are tried: a model, inputs, labels and a budget a norm."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trustml.access import Handed, frozen
+from trustml.contracts import Norm, Threat
+from trustml.errors import MissingPackage, NotApplicable
+from trustml.randomness import keyed
+from trustml.registry import Plugin
+from trustml.threats import Lp
+
+SAMPLES = 11  # odd, and no multiple of the block that a model is fed in
+BLOCK = 8
+SEED = 5
+
+
+class Small(nn.Module):
+    """A classifier of few layers: `body` gives the features, `head` the logits."""
+
+    def __init__(self, body: nn.Sequential, head: nn.Linear) -> None:
+        super().__init__()
+        self.body, self.head = body, head
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return what the head reads, (B, D)."""
+        features: Tensor = self.body(x)
+        return features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, K)."""
+        logits: Tensor = self.head(self.body(x))
+        return logits
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scene:
+    """A model in evaluation mode, inputs (B, *S) in its box, labels of which some are wrong."""
+
+    model: Small
+    x: Tensor
+    y: Tensor
+    low: float
+    high: float
+    budgets: Mapping[Norm, float]
+
+    def threat(self, norm: Norm, epsilon: float | Tensor, targeted: bool = False) -> Lp:
+        """Return the threat of this budget in the scene's box."""
+        return Lp(norm, epsilon, self.low, self.high, targeted)
+
+    def attacked(self, plugin: Plugin, threat: Threat, rows: Tensor | None = None) -> Tensor:
+        """Return the candidates as a run would get them: no more access than the plugin declares.
+
+        Skips where the attack says that it is not for this model, or lacks an optional package.
+        """
+        rows = torch.arange(len(self.x)) if rows is None else rows
+        handed = Handed(self.model, plugin.facts["needs"], len(rows), block=BLOCK)
+        with frozen(self.model):
+            return call(
+                plugin, handed, self.x[rows].clone(), self.y[rows].clone(), threat.at(rows), rows
+            )
+
+
+def call(plugin: Plugin, model: Any, x: Tensor, y: Tensor, threat: Threat, ids: Tensor) -> Tensor:
+    """Return the attack's candidates with its default options, or skip where it does not apply."""
+    try:
+        candidate: Tensor = plugin.function(model, x, y, threat, random=keyed(SEED, ids))
+    except (NotApplicable, MissingPackage) as reason:
+        pytest.skip(str(reason))
+    return candidate
+
+
+def scene(name: str) -> Scene:
+    """Return the scene of the name: image, vector, linear or open.
+
+    Raises:
+        KeyError: there is none of the name.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        return SCENES[name]()
+
+
+def _image() -> Scene:
+    """Ten classes would need more samples; four are what the DLR loss needs at least."""
+    body = nn.Sequential(
+        nn.Conv2d(1, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.BatchNorm1d(16), nn.Tanh()
+    )
+    budgets: dict[Norm, float] = {"linf": 0.1, "l2": 0.4, "l1": 1.0, "l0": 3.0}
+    return _scene(Small(body, nn.Linear(16, 4)), (1, 6, 6), (0.0, 1.0), budgets)
+
+
+def _vector() -> Scene:
+    """A box that is not [0, 1], and inputs that are no images."""
+    body = nn.Sequential(nn.Linear(5, 16), nn.BatchNorm1d(16), nn.ReLU())
+    budgets: dict[Norm, float] = {"linf": 0.4, "l2": 0.7, "l1": 1.1, "l0": 2.0}
+    return _scene(Small(body, nn.Linear(16, 3)), (5,), (-2.0, 3.0), budgets)
+
+
+def _linear() -> Scene:
+    """Two classes, so that the direction of each norm's optimum is known."""
+    budgets: dict[Norm, float] = {"linf": 0.1, "l2": 0.4, "l1": 1.0, "l0": 3.0}
+    return _scene(Small(nn.Sequential(nn.Flatten()), nn.Linear(36, 2)), (1, 6, 6), (0, 1), budgets)
+
+
+def _open() -> Scene:
+    """The linear scene far from the walls and close to the border between the classes."""
+    near = _linear()
+    x = 0.5 + 0.2 * (near.x - 0.5)
+    with torch.no_grad():
+        logits = near.model(x)
+        near.model.head.bias.sub_(logits.median(0).values)
+        return replace(near, x=x, y=near.model(x).argmax(1))
+
+
+SCENES = {"image": _image, "vector": _vector, "linear": _linear, "open": _open}
+
+
+def _scene(
+    model: Small, shape: tuple[int, ...], box: tuple[float, float], budgets: Mapping[Norm, float]
+) -> Scene:
+    low, high = box
+    x = low + (high - low) * torch.rand(SAMPLES, *shape)
+    # Walls matter: some entries stand at the box's edge, as black pixels do.
+    x = torch.where(torch.rand_like(x) < 0.2, torch.where(torch.rand_like(x) < 0.5, low, high), x)
+    model(x)  # gives batch normalisation statistics that are not its initial ones
+    model.eval()
+    with torch.no_grad():
+        y = model(x).argmax(1)
+        y[-1] = (y[-1] + 1) % model.head.out_features
+    return Scene(model, x, y, low, high, budgets)

@@ -44,7 +44,8 @@ ONE_ROOM = {
     "matplotlib": {"reports"},
     "torchvision": {"data", "models"},
 }
-# What costs start-up time is imported by the function that needs it; torch is the one exception.
+# What costs start-up time is imported by the function that needs it; torch is the one exception, and
+# the reports, which the command line imports when it has something to show.
 LATE = {
     "captum", "keras", "matplotlib", "onnx", "onnxruntime", "ray", "rich", "scipy", "sklearn",
     "torchmetrics", "torchvision",
@@ -55,7 +56,7 @@ LEFT_OVER = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X")))
 LONGEST_FUNCTION = 60
 LONGEST_FILE = 300
 ONE_LIST = Path("contracts.py")  # every noun and verb on one page: declarations, no code
-MOST_POSITIONAL = 6
+MOST_POSITIONAL = 7  # five are mostly enough
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def library_elsewhere(module: Module) -> Iterator[str]:
 def slow_start(module: Module) -> Iterator[str]:
     """A heavy library imported when the file is."""
     for statement in module.tree.body:
-        if isinstance(statement, ast.Import | ast.ImportFrom):
+        if isinstance(statement, ast.Import | ast.ImportFrom) and module.room != "reports":
             for line, name in imports(statement):
                 if name.split(".")[0] in LATE:
                     yield f"line {line}: import {name} inside the function that needs it"
@@ -259,7 +260,7 @@ RULES: dict[Callable[[Module], Iterator[str]], tuple[str, str]] = {
     shapeless_name: ("attacks/_loss_utils.py", ""),
     swallowed: ("attacks/pgd.py", "try:\n    f()\nexcept Exception:\n    pass"),
     too_long: ("attacks/pgd.py", "def f():\n" + "    x = 1\n" * LONGEST_FUNCTION),
-    too_many_positional: ("attacks/pgd.py", "def f(a, b, c, d, e, f, g): ..."),
+    too_many_positional: ("attacks/pgd.py", "def f(a, b, c, d, e, f, g, h): ..."),
     raises_unsaid: ("attacks/pgd.py", 'def f():\n    """Return."""\n    raise ValueError(1)'),
     inherits: ("models/deep.py", "from trustml.models.mlp import MLP\nclass Deep(MLP): ..."),
     left_over: ("attacks/pgd.py", "# TO" + "DO: the rest"),

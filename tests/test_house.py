@@ -44,8 +44,8 @@ ONE_ROOM = {
     "matplotlib": {"reports"},
     "torchvision": {"data", "models"},
 }
-# What costs start-up time is imported by the function that needs it; torch is the one exception, and
-# the reports, which the command line imports when it has something to show.
+# What costs start-up time is imported by the function that needs it. Exceptions: torch, and in the
+# reports, which the command line imports only once it has something to show.
 LATE = {
     "captum", "keras", "matplotlib", "onnx", "onnxruntime", "ray", "rich", "scipy", "sklearn",
     "torchmetrics", "torchvision",

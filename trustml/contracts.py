@@ -63,7 +63,7 @@ class OwnLoss(Protocol):
 
 @runtime_checkable
 class OwnFit(Protocol):
-    """A module that fits itself (a closed form, a library's solver) instead of `training.fit`'s loop."""
+    """A module that fits itself: by a closed form, or by a library's solver."""
 
     def fit(
         self, train: "Split", validation: "Split", training: "Training", seed: int, /
@@ -84,7 +84,7 @@ class Domain:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """Labelled inputs x (B, *S) float32 in [low, high], labels y (B,) int64, sample ids (B,) int64."""
+    """Inputs x (B, *S) float32 in [low, high], labels y (B,) int64, sample ids (B,) int64."""
 
     x: Tensor
     y: Tensor
@@ -210,7 +210,7 @@ class Record:
 
     Args:
         case: the case's name within its run.
-        kind: kind of the plugin ("attack"), or "model" for the clean row, or "union" for all together.
+        kind: kind of the plugin ("attack"), or "union" for all together.
         options: every option with its value, defaults included.
         model: the recipe with every option, as text.
         weights: SHA-256 of the model's weights.
@@ -287,7 +287,7 @@ class Threat(Protocol):
 
 
 class Random(Protocol):
-    """Random numbers that belong to samples, not to batches: keyed by (seed, sample id, purpose, step)."""
+    """Random numbers that belong to samples: keyed by (seed, sample id, purpose, step)."""
 
     def uniform(self, shape: tuple[int, ...], purpose: str, step: int = 0) -> Tensor:
         """Return float32 (B, *shape) in [0, 1)."""
@@ -311,7 +311,7 @@ class Random(Protocol):
 
 
 class Attack(Protocol):
-    """Return candidates like x that the model should misread. Success and budget are judged elsewhere."""
+    """Return candidates like x that the model should misread; the harness judges them."""
 
     def __call__(
         self, model: Classifier, x: Tensor, y: Tensor, threat: Threat, /, *, random: Random
@@ -325,15 +325,13 @@ class Attribution(Protocol):
 
 
 class Detector(Protocol):
-    """Learn from clean training outputs; return a scorer: Outputs → suspicion (B,), higher is odder."""
+    """Learn from clean outputs; return a scorer: Outputs → suspicion (B,), higher is odder."""
 
-    def __call__(
-        self, model: Classifier, train: Outputs, /
-    ) -> Callable[[Outputs], Tensor]: ...
+    def __call__(self, model: Classifier, train: Outputs, /) -> Callable[[Outputs], Tensor]: ...
 
 
 class Safeguard(Protocol):
-    """Return a hardened thing of the same kind; its stage says which: split, training or classifier."""
+    """Return a hardened thing of the same kind: a split, a training or a classifier, by its stage."""
 
     def __call__(self, guarded: Any, train: Split, /) -> Any: ...
 

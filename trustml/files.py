@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside, synced, then renamed; folders locked by one process."""
+"""Files that are whole or absent (written beside, synced, renamed); folders held by one process."""
 
 import errno
 import fcntl

@@ -10,7 +10,7 @@ PATIENCE_SECONDS = 1.0
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yield `advance(steps)`; the bar appears after a second, on a terminal, and leaves no trace."""
+    """Yield `advance(steps)`; the bar appears after a second, on a terminal, and then goes."""
     if not sys.stderr.isatty():
         yield lambda steps: None
         return

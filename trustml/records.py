@@ -20,13 +20,13 @@ def from_line(line: str) -> Record:
     """Return the record of a line.
 
     Raises:
-        BadInput: the line is not JSON, not a record, or of a schema that is newer than this version.
+        BadInput: the line is not JSON, not a record, or of a schema newer than this version.
     """
     try:
         facts = json.loads(line)
         if facts["schema"] > SCHEMA:
             raise BadInput(
-                f"this record has schema {facts['schema']}; this trustml reads up to {SCHEMA}: upgrade it"
+                f"this record has schema {facts['schema']}, this trustml reads up to {SCHEMA}: upgrade it"
             )
         facts["scores"] = {name: Score(**score) for name, score in facts["scores"].items()}
         facts["cost"] = Cost(**facts["cost"])

@@ -39,7 +39,7 @@ GROUP = "trustml"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plugin:
-    """A method with its name, source and options. `facts` holds what its kind declares (needs, norms…)."""
+    """A method with its name, source and options; `facts` is what its kind declares (needs, norms…)."""
 
     kind: str
     name: str
@@ -65,12 +65,24 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def attack(
-    *, source: str, needs: Access, norms: tuple[Norm, ...], targeted: bool = True
+    *,
+    source: str,
+    needs: Access,
+    norms: tuple[Norm, ...],
+    targeted: bool = True,
+    minimum_norm: bool = False,
 ) -> Callable[[A], A]:
-    """Register an attack: what access it needs, which norms it knows, whether it can aim at a class."""
-    return lambda function: _register(
-        "attack", function, source, {"needs": needs, "norms": norms, "targeted": targeted}
-    )
+    """Register an attack.
+
+    Args:
+        source: the paper, with section or equation.
+        needs: the least access that it works with.
+        norms: the norms that it knows.
+        targeted: whether it can aim at a class.
+        minimum_norm: whether it looks for the nearest point that wins, whatever the budget.
+    """
+    facts = {"needs": needs, "norms": norms, "targeted": targeted, "minimum_norm": minimum_norm}
+    return lambda function: _register("attack", function, source, facts)
 
 
 def attribution(
@@ -103,7 +115,7 @@ def poison(*, source: str) -> Callable[[P], P]:
 
 
 def model(*, source: str, training: Training | None = None) -> Callable[[B], B]:
-    """Register a builder; `training` is how its models are fitted unless a recipe says otherwise."""
+    """Register a builder; `training` is how its models are fitted unless the recipe says more."""
     return lambda function: _register(
         "model", function, source, {"training": training or Training()}
     )
@@ -147,7 +159,7 @@ def all_of(kind: str) -> list[Plugin]:
 
 
 def guests(kind: str | None = None) -> list[Plugin]:
-    """Return the plugins that do not come with trustml: of installed packages and `--plugin` files."""
+    """Return the plugins that do not come with trustml: of other packages and `--plugin` files."""
     load_guests()
     return [
         plugin
@@ -222,7 +234,7 @@ def _load_guest_of(name: str) -> None:
 @contextmanager
 def _named_after(guest: str) -> Any:
     """Give plugins that are registered inside the block the prefix `guest/`."""
-    global _guest  # noqa: PLW0603  decorators take no argument that could carry it
+    global _guest  # the decorators take no argument that could carry it
     before, _guest = _guest, f"{guest}/"
     try:
         yield

@@ -47,7 +47,7 @@ def start(plan: Plan, folder: Path) -> Iterator[Record]:
     plan = checked(plan)
     device_of(plan.device)
     dataset = load_data(plan.data, plan.data_dir)
-    plans = cases(plan, dict(dataset.budgets))
+    plans = cases(plan, dataset)
     with locked(folder):
         write_whole(folder / PLAN, plan.to_json().encode())
         yield from _run(plan, plans, dataset, folder)
@@ -64,7 +64,7 @@ def resume(folder: Path) -> Iterator[Record]:
     plan = checked(from_json((folder / PLAN).read_text(encoding="utf-8")))
     dataset = load_data(plan.data, plan.data_dir)
     with locked(folder):
-        yield from _run(plan, cases(plan, dict(dataset.budgets)), dataset, folder)
+        yield from _run(plan, cases(plan, dataset), dataset, folder)
 
 
 def finished(folder: Path) -> list[Record]:
@@ -115,7 +115,7 @@ def _examined(
     where: tuple[Path, torch.device],
     group: list[Record],
 ) -> Record:
-    """Return the record of a case, whatever happens in it; `group` holds those before it in its threat."""
+    """Return the record of a case, whatever happens in it; `group` holds those before it."""
     folder, device = where
     attack = choose("attack", case.attack) if case.attack else None
     blank = Record(
@@ -223,10 +223,8 @@ def _union(blank: Record, home: Path, group: list[Record]) -> Record:
 def _untouched(setting: Setting) -> Samples:
     """Return the samples that are wrong without an attack, as they are."""
     wrong = setting.split.at((~setting.right).nonzero().flatten())
-    nothing = torch.zeros(len(wrong))
-    return sealed(
-        wrong.ids, nothing + CLEAN_WRONG, wrong.x, torch.zeros(len(wrong), len(on_disk.NORMS)), (nothing, nothing)
-    )  # fmt: skip
+    nothing, nowhere = torch.zeros(len(wrong)), torch.zeros(len(wrong), len(on_disk.NORMS))
+    return sealed(wrong.ids, nothing + CLEAN_WRONG, wrong.x, nowhere, (nothing, nothing))
 
 
 def _in_order(samples: Samples, ids: torch.Tensor) -> Samples:

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch import Tensor
 from trustml.access import BLOCK_ROWS, Handed, frozen, in_blocks
 from trustml.benchmarks.samples import FOOLED, NORMS, ROBUST, Samples, joined, sealed
 from trustml.benchmarks.setting import Setting, check_logits
-from trustml.contracts import Norm, Split
+from trustml.contracts import Classifier, Norm, Split
 from trustml.errors import MethodFailed, TrustError
 from trustml.geometry import distance
 from trustml.randomness import keyed
@@ -93,7 +94,7 @@ def _judged_at_once(exam: Exam, batch: Split) -> tuple[Samples, float]:
     batch = batch.to(exam.device)
     goals = exam.goals(batch.y)
     model = Handed(
-        exam.setting.module, exam.attack.plugin.facts["needs"], len(batch),
+        cast(Classifier, exam.setting.module), exam.attack.plugin.facts["needs"], len(batch),
         budget=exam.budget or None, block=exam.block,
     )  # fmt: skip
     candidate, seconds = _timed_attack(exam, model, batch, goals)

@@ -2,20 +2,22 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
-from typing import get_args
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
 
 from trustml import registry
-from trustml.contracts import Norm
+from trustml.contracts import Dataset, Norm
 from trustml.errors import BadInput, BadOption, UnknownName
-from trustml.recipes import Choice, Recipe, choose, read_recipe
+from trustml.recipes import Choice, choose, read_recipe
 
 NOISE = "noise"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A run: models × norms × epsilons × attacks on one dataset. Texts are canonical, defaults included.
+    """A run: models × norms × epsilons × attacks on one dataset, in canonical texts with defaults.
 
     Args:
         epsilons: none means the data's usual budget for each norm.
@@ -24,6 +26,8 @@ class Plan:
         shard: (index, count): only every count-th sample, beginning with index.
         order: "given" or "reversed" order of the samples; verdicts do not depend on it.
         budget: forward passes a sample at most for each attack; 0 is no bound.
+        curve: look for the nearest adversarial input, whatever its distance: the whole box is
+            allowed, `epsilons` must be empty, and only minimum-norm attacks will do.
     """
 
     models: tuple[str, ...]
@@ -38,6 +42,7 @@ class Plan:
     shard: tuple[int, int] = (0, 1)
     order: str = "given"
     budget: int = 0
+    curve: bool = False
     device: str = "auto"
     data_dir: str | None = None
     plugins: tuple[str, ...] = ()
@@ -78,14 +83,19 @@ def checked(plan: Plan) -> Plan:
             raise BadOption(
                 f"attack {attack.plugin.name!r} cannot aim at a class; leave --target out"
             )
-    if not any(attack.plugin.name == NOISE for attack in attacks):
+    if plan.curve:
+        _check_curve(plan, attacks)
+    elif not any(attack.plugin.name == NOISE for attack in attacks):
         attacks.insert(0, choose("attack", NOISE))
-    changes = {
-        "models": _unique(read_recipe(text).text for text in plan.models),
-        "attacks": _unique(attack.text for attack in attacks),
-        "data": choose("data", plan.data).text,
-    }
-    return Plan(**{f.name: changes.get(f.name, getattr(plan, f.name)) for f in fields(Plan)})
+    models = [read_recipe(text) for text in plan.models]
+    return replace(
+        plan,
+        models=_unique(replace(r, model=_anywhere(r.model)).text for r in models),
+        attacks=_unique(_anywhere(attack).text for attack in attacks),
+        data=_anywhere(choose("data", plan.data)).text,
+        data_dir=plan.data_dir and str(Path(plan.data_dir).resolve()),
+        plugins=tuple(str(Path(path).resolve()) for path in plan.plugins),
+    )
 
 
 def from_json(text: str) -> Plan:
@@ -95,38 +105,62 @@ def from_json(text: str) -> Plan:
         BadInput: the text is not a plan.
     """
     try:
-        facts = json.loads(text)
-        return Plan(**{key: tuple(v) if isinstance(v, list) else v for key, v in facts.items()})
+        read = json.loads(text).items()
+        facts: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in read}
+        return Plan(**facts)
     except (ValueError, TypeError, AttributeError) as error:
         raise BadInput(f"plan.json is not a plan ({error})") from error
 
 
-def recipes(plan: Plan) -> list[Recipe]:
-    """Return the models to be examined, in order."""
-    return [read_recipe(text) for text in plan.models]
-
-
-def cases(plan: Plan, budgets: dict[Norm, float]) -> list[Case]:
-    """Return the cases in the order in which they run; `budgets` gives epsilon where the plan does not.
+def cases(plan: Plan, dataset: Dataset) -> list[Case]:
+    """Return the cases in the order in which they run.
 
     Raises:
-        BadInput: the data has no usual budget for a norm and the plan names no epsilon.
+        BadInput: the data have no usual budget for a norm and the plan names no epsilon.
     """
     found: list[Case] = []
     model_names = _labels([read_recipe(text).name for text in plan.models])
     attack_names = _labels([choose("attack", text).plugin.name for text in plan.attacks])
     for model, model_name in zip(plan.models, model_names, strict=True):
         for norm in plan.norms:
-            if not plan.epsilons and norm not in budgets:
-                raise BadInput(
-                    f"{plan.data} has no usual budget for {norm}; give one with --epsilon"
-                )
-            for epsilon in plan.epsilons or (budgets[norm],):
+            for epsilon in _epsilons(plan, norm, dataset):
                 group = f"{model_name}-{norm}-{epsilon:.6g}"
                 for text, name in zip(plan.attacks, attack_names, strict=True):
                     found.append(Case(f"{group}-{name}", model, norm, epsilon, text))
                 found.append(Case(f"{group}-all", model, norm, epsilon, None))
     return found
+
+
+def _epsilons(plan: Plan, norm: Norm, dataset: Dataset) -> tuple[float, ...]:
+    if plan.curve:
+        test = dataset.test
+        side, count = test.high - test.low, float(test.x[0].numel())
+        return ({"linf": side, "l2": side * count**0.5, "l1": side * count, "l0": count}[norm],)
+    if not plan.epsilons and norm not in dataset.budgets:
+        raise BadInput(f"{plan.data} has no usual budget for {norm}; give one with --epsilon")
+    return plan.epsilons or (dataset.budgets[norm],)
+
+
+def _anywhere(choice: Choice) -> Choice:
+    """Return the choice with its files named so that they are found from any folder."""
+    files = {
+        name: str(Path(value).expanduser().resolve())
+        for name, value in choice.options.items()
+        if name in ("path", "weights") and isinstance(value, str) and value
+    }
+    return Choice(choice.plugin, {**choice.options, **files})
+
+
+def _check_curve(plan: Plan, attacks: list[Choice]) -> None:
+    if plan.epsilons:
+        raise BadOption("--curve covers every epsilon; leave --epsilon out")
+    for attack in attacks:
+        if not attack.plugin.facts["minimum_norm"]:
+            able = [p.name for p in registry.all_of("attack") if p.facts["minimum_norm"]]
+            raise BadOption(
+                f"--curve needs minimum-norm attacks; {attack.plugin.name!r} is none, "
+                f"these are: {', '.join(able)}"
+            )
 
 
 def _check_numbers(plan: Plan) -> None:
@@ -152,13 +186,13 @@ def _check_norm(attack: Choice, norm: Norm) -> None:
     if norm not in known:
         able = [p.name for p in registry.all_of("attack") if norm in p.facts["norms"]]
         raise BadOption(
-            f"attack {attack.plugin.name!r} does not know the norm {norm}, only {', '.join(known)}; "
+            f"attack {attack.plugin.name!r} does not know the norm {norm}, just {', '.join(known)}; "
             f"these know it: {', '.join(able)}"
         )
 
 
-def _unique(texts: "object") -> tuple[str, ...]:
-    return tuple(dict.fromkeys(texts))  # type: ignore[call-overload]
+def _unique(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(texts))
 
 
 def _labels(names: list[str]) -> list[str]:

@@ -11,11 +11,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from trustml.contracts import Norm
 from trustml.errors import BrokenClaim
 from trustml.files import write_whole
 
 ROBUST, FOOLED, CLEAN_WRONG = 0, 1, 2
-NORMS = ("l0", "l1", "l2", "linf")
+NORMS: tuple[Norm, ...] = ("l0", "l1", "l2", "linf")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,15 +57,12 @@ def sealed(
     passes: tuple[Tensor, Tensor],
 ) -> Samples:
     """Return the samples with their digests; `passes` are forwards and backwards."""
-    parts = (
-        ids.long(),
-        verdict.to(torch.uint8),
-        adversarial,
-        distances.double(),
-        *(p.double() for p in passes),
-    )
-    parts = tuple(part.detach().cpu().contiguous() for part in parts)
-    return Samples(*parts, digest=_digests(parts))
+    given = (ids.long(), verdict.to(torch.uint8), adversarial, distances.double())
+    parts = [
+        part.detach().cpu().contiguous()
+        for part in (*given, passes[0].double(), passes[1].double())
+    ]
+    return Samples(*[*parts, _digests(parts)])
 
 
 def joined(parts: Sequence[Samples]) -> Samples:
@@ -84,7 +82,7 @@ def read(path: Path) -> tuple[Samples, float]:
     """Return the samples and the seconds of a file, every digest checked.
 
     Raises:
-        BrokenClaim: the file is missing, cut short, or a sample is not as it was written; it is named.
+        BrokenClaim: the file is missing or cut short, or a sample, named, is not as written.
     """
     try:
         content = path.read_bytes()

@@ -40,7 +40,7 @@ def cost(samples: Samples, seconds: float, peak_mib: float | None) -> Cost:
 
 
 def worst_case(parts: list[Samples], norm: str) -> Samples:
-    """Return, for each sample, the nearest input that fooled the model over all the attacks' samples.
+    """Return, for each sample, the nearest input of any attack that fooled the model.
 
     Where none did, the first attack's. Passes are those of all the attacks.
     """
@@ -53,5 +53,7 @@ def worst_case(parts: list[Samples], norm: str) -> Samples:
     def pick(name: str) -> torch.Tensor:
         return torch.stack([getattr(part, name) for part in parts])[best, rows]
 
-    passes = tuple(sum(getattr(part, way) for part in parts) for way in ("forwards", "backwards"))
-    return sealed(parts[0].ids, pick("verdict"), pick("adversarial"), pick("distances"), passes)  # type: ignore[arg-type]
+    forwards = torch.stack([part.forwards for part in parts]).sum(0)
+    backwards = torch.stack([part.backwards for part in parts]).sum(0)
+    passes = (forwards, backwards)
+    return sealed(parts[0].ids, pick("verdict"), pick("adversarial"), pick("distances"), passes)

@@ -19,7 +19,7 @@ from trustml.store import trained
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Setting:
-    """A model on the samples under examination. `right` (N,) says which it reads rightly unattacked."""
+    """A model on the samples under examination; `right` (N,) are those that it reads rightly."""
 
     recipe: Recipe
     module: nn.Module

@@ -33,7 +33,7 @@ SEED = click.option(
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="trustml")
 def cli() -> None:
-    """Find out how far a classifier can be trusted.
+    r"""Find out how far a classifier can be trusted.
 
     \b
     trustml bench --attack pgd --model mlp      attack a model and judge it
@@ -77,6 +77,11 @@ def cli() -> None:
 @click.option(
     "--target", default="none", show_default=True, help="none, next, or a class number to reach."
 )
+@click.option(
+    "--curve",
+    is_flag=True,
+    help="Whole curve of robust accuracy against epsilon, by minimum-norm attacks; drawn as a PNG.",
+)
 @click.option("--budget", default=0, metavar="N", help="Queries a sample at most; 0 is no bound.")
 @SEED
 @click.option("--limit", default=0, metavar="N", help="Only the first N test samples; 0 is all.")
@@ -96,10 +101,10 @@ def cli() -> None:
 @click.option("--resume", metavar="DIR", help="Continue a stopped run; other options are ignored.")
 @JSON
 def bench(out: str | None, resume: str | None, as_json: bool, **words: Any) -> None:
-    """Attack models and print how robust they are.
+    r"""Attack models and print how robust they are.
 
     \b
-    Example: trustml bench --attack pgd:steps=100 --attack apgd --model cnn --data mnist --epsilon 0.3
+    Example: trustml bench --attack pgd:steps=100 --attack apgd --model cnn --data mnist
     """
     from trustml.benchmarks import harness
 
@@ -110,7 +115,7 @@ def bench(out: str | None, resume: str | None, as_json: bool, **words: Any) -> N
         plan = _plan(words)
         folder = Path(out) if out else _new_folder(plan)
         records = harness.start(plan, folder)
-    _report(records, folder, as_json)
+    _report(records, folder, as_json, curve=bool(words["curve"]) and not resume)
 
 
 @cli.command()
@@ -122,7 +127,7 @@ def bench(out: str | None, resume: str | None, as_json: bool, **words: Any) -> N
 )
 @JSON
 def show(run: Path, picture: str | None, as_json: bool) -> None:
-    """Print the table of a finished or stopped run, or draw what fooled the model.
+    r"""Print the table of a finished or stopped run, or draw what fooled the model.
 
     \b
     Example: trustml show trustml-runs/pgd-mlp-digits --picture fooled.png
@@ -147,7 +152,7 @@ def show(run: Path, picture: str | None, as_json: bool) -> None:
 @click.argument("second", type=click.Path(path_type=Path))
 @JSON
 def compare(first: Path, second: Path, as_json: bool) -> None:
-    """Print how the robust accuracies and verdicts of two runs differ.
+    r"""Print how the robust accuracies and verdicts of two runs differ.
 
     \b
     Example: trustml compare trustml-runs/before trustml-runs/after
@@ -171,7 +176,7 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
 @click.argument("run", type=click.Path(path_type=Path))
 @DEVICE
 def verify(run: Path, device: str) -> None:
-    """Check every stored claim of a run again: bytes, ball, box, misreading, scores.
+    r"""Check every stored claim of a run again: bytes, ball, box, misreading, scores.
 
     \b
     Example: trustml verify trustml-runs/pgd-mlp-digits
@@ -194,7 +199,7 @@ def verify(run: Path, device: str) -> None:
 @PLUGIN
 @JSON
 def list_(kind: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
-    """Print what there is: names, sources, options with defaults, access, norms.
+    r"""Print what there is: names, sources, options with defaults, access, norms.
 
     \b
     Example: trustml list attack
@@ -214,7 +219,7 @@ def list_(kind: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
 @click.option("--out", metavar="DIR", help="Where figure and weights go. Default: trustml-runs/.")
 @click.option("--fresh", is_flag=True, help="Train again even if the model is in the cache.")
 def train(model: str, out: str | None, **words: Any) -> None:
-    """Train a model, keep it, and draw its training figure.
+    r"""Train a model, keep it, and draw its training figure.
 
     \b
     Example: trustml train --model cnn --data fashion_mnist
@@ -273,7 +278,9 @@ def _new_folder(plan: Any) -> Path:
     return folder
 
 
-def _report(records: Iterable["Record"], folder: Path, as_json: bool) -> None:
+def _report(
+    records: Iterable["Record"], folder: Path, as_json: bool, *, curve: bool = False
+) -> None:
     from trustml.records import to_line
     from trustml.reports.table import console, render
 
@@ -287,9 +294,20 @@ def _report(records: Iterable["Record"], folder: Path, as_json: bool) -> None:
         screen = console()
         for part in render(done):
             screen.print(part)
+        if curve:
+            screen.print(f"The curve is drawn in {_draw_curve(folder)}")
         screen.print(f"The run lies in {folder}")
     if any(record.status == "failed" for record in done):
         sys.exit(1)
+
+
+def _draw_curve(folder: Path) -> Path:
+    from trustml.benchmarks.curve import curves
+    from trustml.files import write_whole
+    from trustml.reports.curve import curve_picture
+
+    write_whole(folder / "curve.png", curve_picture(curves(folder)))
+    return folder / "curve.png"
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 
-def print_training(  # noqa: PLR0913  these are the command's options
+def print_training(
     model: str,
     out: Path,
     *,

@@ -2,30 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from rich import box
 from rich.table import Table
 
-
-class Row(Protocol):
-    """A case of two runs: robust accuracies in [0, 1] and the samples that only one run fooled."""
-
-    @property
-    def case(self) -> str: ...
-    @property
-    def first(self) -> float: ...
-    @property
-    def second(self) -> float: ...
-    @property
-    def apart(self) -> bool: ...
-    @property
-    def only_first(self) -> int | None: ...
-    @property
-    def only_second(self) -> int | None: ...
+from trustml.benchmarks.compare import Difference
 
 
-def comparison(rows: Sequence[Row], first: Path, second: Path) -> Table:
+def comparison(rows: Sequence[Difference], first: Path, second: Path) -> Table:
     """Return the table; a star marks differences whose 95 % intervals do not touch."""
     table = Table(
         title=f"{first} → {second}", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False

@@ -53,8 +53,8 @@ def verdict(group: list[Record]) -> str:
     )
     return (
         f"Verdict: {model} reads {_percent(clean.value)} of {data} rightly, and "
-        f"{_percent(robust.value)} (95 % interval {_percent(robust.low)} to {_percent(robust.high)}) "
-        f"when {_threat(last)}. {_grade(robust, clean)}{f' It is {fooled}.' if fooled else ''}"
+        f"{_percent(robust.value)} (95 % interval {_percent(robust.low)} to "
+        f"{_percent(robust.high)}) when {_threat(last)}. {_grade(robust, clean)}{f' It is {fooled}.' if fooled else ''}"
     )
 
 
@@ -97,7 +97,8 @@ def _threat(record: Record) -> str:
 def _table(group: list[Record]) -> Table:
     first = group[0]
     aim = "" if first.threat["target"] == "none" else f", aimed at {first.threat['target']}"
-    title = f"{short(first.model)} on {short(first.data)}, {first.threat['norm']} ≤ {first.threat['epsilon']:.4g}{aim}"
+    budget = f"{first.threat['norm']} ≤ {first.threat['epsilon']:.4g}"
+    title = f"{short(first.model)} on {short(first.data)}, {budget}{aim}"
     table = Table(
         title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0), pad_edge=False
     )

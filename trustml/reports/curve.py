@@ -1,0 +1,33 @@
+"""Robust accuracy against epsilon, drawn as steps."""
+
+from collections.abc import Sequence
+from io import BytesIO
+
+from trustml.benchmarks.curve import Curve
+
+
+def curve_picture(curves: Sequence[Curve]) -> bytes:
+    """Return the PNG, one panel a norm; the accuracy of the worst case is drawn bold."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    norms = list(dict.fromkeys(curve.norm for curve in curves))
+    figure = Figure(figsize=(5.6 * len(norms), 3.6), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(norms), squeeze=False)[0]
+    for panel, norm in zip(panels, norms, strict=True):
+        mine = [curve for curve in curves if curve.norm == norm]
+        for curve in mine:
+            end = (*curve.epsilons, max(curve.epsilons[-1] for curve in mine))
+            height = [100 * value for value in (*curve.accuracies, curve.accuracies[-1])]
+            wide = 2.4 if curve.case.endswith("-all") else 1.2
+            panel.step(end, height, where="post", label=curve.case, linewidth=wide)
+        panel.set_xlabel(f"epsilon in {norm}")
+        panel.set_ylabel("robust accuracy in %")
+        panel.set_ylim(0, 100)
+        panel.set_xlim(left=0)
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=7)
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

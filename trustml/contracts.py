@@ -331,7 +331,7 @@ class Detector(Protocol):
 
 
 class Safeguard(Protocol):
-    """Return a hardened thing of the same kind: a split, a training or a classifier, by its stage."""
+    """Return a hardened split, training or classifier, as its stage says."""
 
     def __call__(self, guarded: Any, train: Split, /) -> Any: ...
 

@@ -26,7 +26,7 @@ def from_line(line: str) -> Record:
         facts = json.loads(line)
         if facts["schema"] > SCHEMA:
             raise BadInput(
-                f"this record has schema {facts['schema']}, this trustml reads up to {SCHEMA}: upgrade it"
+                f"the record has schema {facts['schema']}, newer than {SCHEMA}: upgrade trustml"
             )
         facts["scores"] = {name: Score(**score) for name, score in facts["scores"].items()}
         facts["cost"] = Cost(**facts["cost"])

@@ -39,7 +39,7 @@ GROUP = "trustml"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plugin:
-    """A method with its name, source and options; `facts` is what its kind declares (needs, norms…)."""
+    """A method with its name, source and options; `facts` is what its kind declares."""
 
     kind: str
     name: str

@@ -128,7 +128,12 @@ def _examined(
         data=plan.data,
         data_hash="",
         seed=plan.seed,
-        threat={"norm": case.norm, "epsilon": case.epsilon, "target": plan.target},
+        threat={
+            "norm": case.norm,
+            "epsilon": case.epsilon,
+            "target": plan.target,
+            "whole_box": plan.curve,
+        },
         scores={},
         cost=Cost(),
         place=place(device),

@@ -26,7 +26,7 @@ def device_of(text: str) -> torch.device:
         raise UnknownName.of("device", text, ("auto", "cpu", "cuda", "cuda:N", "mps"))
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise BadInput(
-            f"--device {text}: torch sees {torch.cuda.device_count()} CUDA devices; use --device auto"
+            f"{text}: torch sees {torch.cuda.device_count()} CUDA devices; try --device auto"
         )
     if kind == "mps" and not torch.backends.mps.is_available():
         raise BadInput("--device mps: torch sees no Apple GPU here; use --device auto")

@@ -186,7 +186,7 @@ def _check_norm(attack: Choice, norm: Norm) -> None:
     if norm not in known:
         able = [p.name for p in registry.all_of("attack") if norm in p.facts["norms"]]
         raise BadOption(
-            f"attack {attack.plugin.name!r} does not know the norm {norm}, just {', '.join(known)}; "
+            f"attack {attack.plugin.name!r} does not know {norm}, just {', '.join(known)}; "
             f"these know it: {', '.join(able)}"
         )
 

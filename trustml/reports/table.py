@@ -45,16 +45,13 @@ def verdict(group: list[Record]) -> str:
     model, data = short(last.model), short(last.data)
     if robust is None:
         return f"Verdict: {model} was not examined: no attack was finished."
-    clean, success = last.scores["clean accuracy"], last.scores.get("attack success")
-    fooled = (
-        f"fooled on {_percent(success.value)} of the inputs that it reads rightly"
-        if success
-        else ""
-    )
+    clean, far = last.scores["clean accuracy"], last.scores.get(f"median {last.threat['norm']}")
+    reads = f"Verdict: {model} reads {_percent(clean.value)} of {data} rightly"
+    if last.threat["whole_box"] and far is not None:
+        return f"{reads}; half of them are fooled within {far.value:.4g} in {last.threat['norm']}."
     return (
-        f"Verdict: {model} reads {_percent(clean.value)} of {data} rightly, and "
-        f"{_percent(robust.value)} (95 % interval {_percent(robust.low)} to "
-        f"{_percent(robust.high)}) when {_threat(last)}. {_grade(robust, clean)}{f' It is {fooled}.' if fooled else ''}"
+        f"{reads}; when {_threat(last)}, {_percent(robust.value)} remain (95 % interval "
+        f"{_percent(robust.low)} to {_percent(robust.high)}). {_grade(robust, clean)}"
     )
 
 

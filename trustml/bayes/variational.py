@@ -1,6 +1,5 @@
 """Layers with a Gaussian belief over each weight: w = μ + softplus(ρ)·ε, ε ~ N(0, 1)."""
 
-import hashlib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear, softplus
 
+from trustml.bayes._draws import noise
 from trustml.errors import BadOption, NotApplicable
 
 Estimator = Literal["weights", "local", "flipout"]
@@ -72,10 +72,7 @@ class GaussianWeights(nn.Module):
 
     def draw(self, key: str) -> Tensor:
         """Return the weights that belong to the key: the same always and on every device."""
-        digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
-        noise = torch.randn(self.mean.shape, generator=generator)
-        return self.mean + self.scale * noise.to(self.mean)
+        return self.mean + self.scale * noise(key, self.mean)
 
     def kl(self) -> Tensor:
         """Return KL(q ‖ prior), exact, summed over the weights."""

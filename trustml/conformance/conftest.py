@@ -1,5 +1,6 @@
-"""Loads plugin files named on the command line, and keeps the tests off the network."""
+"""Loads the plugin files that are to be tested, and keeps the tests off the network."""
 
+import os
 import socket
 from typing import Any
 
@@ -8,16 +9,12 @@ import pytest
 from trustml.registry import load_file
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Offer `--plugin FILE`, as trustml itself does."""
-    parser.addoption(
-        "--plugin", action="append", default=[], help="a plugin file to be tested with the rest"
-    )
+def pytest_configure() -> None:
+    """Register the plugins of `TRUSTML_PLUGINS`, files with what PATH has between folders.
 
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Register the plugins of the files before tests are made from the registry."""
-    for path in config.getoption("--plugin", default=[]):
+    A variable, because pytest reads options before it finds the conftest of a `--pyargs` package.
+    """
+    for path in filter(None, os.environ.get("TRUSTML_PLUGINS", "").split(os.pathsep)):
         load_file(path)
 
 

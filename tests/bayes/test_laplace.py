@@ -74,7 +74,7 @@ def test_evidence_is_laplaces_formula_on_autograds_hessian(problem: Problem) -> 
     hessian = torch.autograd.functional.hessian(problem.loss, problem.theta) + 2.0 * torch.eye(
         K * (D + 1)
     )
-    prior = torch.distributions.Normal(0, math.sqrt(0.5))
+    prior = torch.distributions.Normal(0, torch.tensor(0.5).double().sqrt())
     expected = (
         -problem.loss(problem.theta)
         + prior.log_prob(problem.theta).sum()

@@ -3,8 +3,12 @@
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+from trustml.options import GIVEN, write
+
+HOME = Path(__file__).parent
 ROOMS = {
     "data": "data",
     "model": "models",
@@ -15,13 +19,12 @@ ROOMS = {
     "safeguard": "defenses",
     "poison": "poisoning",
 }
-# What the harness fills in; never an option.
-GIVEN = frozenset({"random", "folder"})
+Words = dict[str, ast.expr]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A plugin as its file states it; `options` and `facts` are source text."""
+    """A plugin as its file states it; `options` are text that reads back, `facts` plain words."""
 
     kind: str
     name: str
@@ -38,16 +41,18 @@ def built_in(kind: str) -> list[Entry]:
 
 def built_in_names(kind: str) -> list[str]:
     """Return their names alone, from the file names."""
-    room = Path(__file__).parent / ROOMS[kind]
+    room = HOME / ROOMS[kind]
     return sorted(file.stem for file in room.glob("*.py") if not file.name.startswith("_"))
 
 
 def _entries(kind: str) -> Iterator[Entry]:
-    room = Path(__file__).parent / ROOMS[kind]
     for name in built_in_names(kind):
-        for node in ast.parse((room / f"{name}.py").read_text(encoding="utf-8")).body:
+        body = _body(f"{ROOMS[kind]}/{name}.py")
+        constants = _constants(body)
+        for node in body:
             if isinstance(node, ast.FunctionDef):
-                yield from (_entry(kind, node, call) for call in _decorators(kind, node))
+                for call in _decorators(kind, node):
+                    yield _entry(kind, node, call, constants)
 
 
 def _decorators(kind: str, node: ast.FunctionDef) -> list[ast.Call]:
@@ -55,30 +60,79 @@ def _decorators(kind: str, node: ast.FunctionDef) -> list[ast.Call]:
     return [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == kind]
 
 
-def _entry(kind: str, node: ast.FunctionDef, call: ast.Call) -> Entry:
-    facts = {word.arg: word.value for word in call.keywords if word.arg}
-    source = facts.pop("source")
-    options = {
-        argument.arg: ast.unparse(default)
-        for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-        if argument.arg not in GIVEN and default is not None
-    }
+def _entry(kind: str, node: ast.FunctionDef, call: ast.Call, constants: Words) -> Entry:
+    said = _defaults(_decorator(kind)) | _keywords(call)
+    said = {name: constants.get(ast.unparse(word), word) for name, word in said.items()}
+    source = said.pop("source")
+    order = [argument.arg for argument in _decorator(kind).args.kwonlyargs]
+    facts = {name: said[name] for name in order if name in said}
+    options = {name: word for name, word in _defaults(node).items() if name not in GIVEN}
+    if "training" in facts:
+        options |= _training(facts.pop("training"))
     return Entry(
         kind,
         node.name,
         (ast.get_docstring(node) or "").splitlines()[0],
         str(ast.literal_eval(source)),
-        options,
-        {name: _plain(value) for name, value in facts.items()},
+        {name: _text(constants.get(ast.unparse(word), word)) for name, word in options.items()},
+        {name: _plain(word) for name, word in facts.items()},
     )
 
 
-def _plain(value: ast.expr) -> str:
+def _body(path: str) -> list[ast.stmt]:
+    return ast.parse((HOME / path).read_text(encoding="utf-8")).body
+
+
+def _constants(body: list[ast.stmt]) -> Words:
+    """Return the values of the names that a file gives at its top."""
+    found: Words = {}
+    for node in body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            found[node.targets[0].id] = node.value
+        elif isinstance(node, ast.AnnAssign) and node.value and isinstance(node.target, ast.Name):
+            found[node.target.id] = node.value
+    return found
+
+
+def _keywords(call: ast.Call) -> Words:
+    return {word.arg: word.value for word in call.keywords if word.arg}
+
+
+def _defaults(node: ast.FunctionDef) -> Words:
+    """Return the keyword-only parameters that have a default, with it."""
+    pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+    return {argument.arg: default for argument, default in pairs if default is not None}
+
+
+@cache
+def _decorator(kind: str) -> ast.FunctionDef:
+    """Return the kind's decorator in the registry; its defaults hold where a plugin is silent."""
+    functions = [node for node in _body("registry.py") if isinstance(node, ast.FunctionDef)]
+    return next(node for node in functions if node.name == kind)
+
+
+def _training(given: ast.expr) -> Words:
+    """Return the options that every model has: how it is fitted, or a file with its weights."""
+    classes = [node for node in _body("contracts.py") if isinstance(node, ast.ClassDef)]
+    fields = _constants(next(node.body for node in classes if node.name == "Training"))
+    own = _keywords(given) if isinstance(given, ast.Call) else {}
+    return {**fields, **own, "weights": ast.Constant(None)}
+
+
+def _text(word: ast.expr) -> str:
+    """Return a default as a person would write it: `(64, 32)` → [64,32], `8 / 255` as it stands."""
+    try:
+        return write(ast.literal_eval(word))
+    except ValueError:
+        return ast.unparse(word)
+
+
+def _plain(word: ast.expr) -> str:
     """Return a declared fact in words: `Access.GRADIENTS` → gradients, a tuple → its parts."""
-    if isinstance(value, ast.Attribute):
-        return value.attr.lower()
-    if isinstance(value, ast.Tuple):
-        return " ".join(_plain(part) for part in value.elts)
-    if isinstance(value, ast.Constant):
-        return str(value.value).lower() if isinstance(value.value, bool) else str(value.value)
-    return ast.unparse(value)
+    if isinstance(word, ast.Attribute):
+        return word.attr.lower()
+    if isinstance(word, ast.Tuple):
+        return " ".join(_plain(part) for part in word.elts)
+    if isinstance(word, ast.Constant):
+        return str(word.value).lower() if isinstance(word.value, bool) else str(word.value)
+    return ast.unparse(word)

@@ -1,19 +1,24 @@
 """Option text → typed values: `name:key=value,key=value`, read by the parameter's type.
 
-`8/255` is a number; `[64,32]` a list; `none`, `true` and `false` are what they say.
+`8/255` is a number; `[64,32]` a list; `none`, `true` and `false` are what they say. A text with a
+comma, a plus or a bracket in it stands in double quotes, as in JSON: `csv:path="a,b.csv"`.
 """
 
 import inspect
+import json
 import math
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from trustml.catalogue import GIVEN
 from trustml.errors import BadOption, UnknownName, UsageError
 
 READABLE = (bool, int, float, str, type(None))
+# What the harness fills in; never an option.
+GIVEN = frozenset({"random", "folder"})
+_MARKS = frozenset(',+[]"')
+_WORDS = ("none", "true", "false")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +34,8 @@ def options_of(function: Callable[..., Any]) -> tuple[Option, ...]:
     """Return the options of a plugin, from its signature.
 
     Raises:
-        UsageError: an option without a default or without a type that text can be read as.
+        UsageError: an option without a default, without a type that text can be read as, or with a
+            default that its own text does not give back (infinity, say).
     """
     hints = get_type_hints(function)
     found = []
@@ -44,6 +50,7 @@ def options_of(function: Callable[..., Any]) -> tuple[Option, ...]:
                 f"Literal, tuple or None"
             )
         found.append(Option(name, hints[name], parameter.default))
+        _check_default(function.__name__, found[-1])
     return tuple(found)
 
 
@@ -51,20 +58,20 @@ def split_spec(text: str) -> tuple[str, dict[str, str]]:
     """Split `name:key=value,key=[a,b]` into the name and its raw options.
 
     Raises:
-        BadOption: no name, an option without `=`, or one that stands twice.
+        BadOption: no name, an option without `=`, one that stands twice, a lone bracket or quote.
     """
     name, _, rest = text.strip().partition(":")
-    if not name:
+    if not name.strip():
         raise BadOption(f"{text!r} has no name; write name or name:key=value,key=value")
     raw: dict[str, str] = {}
-    for part in split_outside_brackets(rest, ","):
+    for part in split_at(rest, ","):
         key, equals, value = part.partition("=")
         if not equals or not key.strip():
             raise BadOption(f"{text!r}: {part!r} is not key=value")
         if key.strip() in raw:
             raise BadOption(f"{text!r}: option {key.strip()!r} stands twice")
         raw[key.strip()] = value.strip()
-    return name, raw
+    return name.strip(), raw
 
 
 def read_options(owner: str, options: Sequence[Option], raw: Mapping[str, str]) -> dict[str, Any]:
@@ -95,11 +102,11 @@ def read(text: str, kind: Any, where: str) -> Any:
         return _read_union(text, kind, where)
     if origin is Literal:
         for allowed in get_args(kind):
-            if str(allowed) == text:
+            if text in (str(allowed), write(allowed)):
                 return allowed
         raise UnknownName.of(f"value of {where}", text, map(str, get_args(kind)))
     if origin is tuple:
-        parts = split_outside_brackets(text.removeprefix("[").removesuffix("]"), ",")
+        parts = split_at(_inside(text), ",")
         return tuple(read(part.strip(), get_args(kind)[0], where) for part in parts)
     return _read_plain(text, kind, where)
 
@@ -110,7 +117,9 @@ def write(value: Any) -> str:
         return f"[{','.join(write(part) for part in value)}]"
     if isinstance(value, bool) or value is None:
         return str(value).lower()
-    return repr(value) if isinstance(value, float) else str(value)
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False) if _needs_quotes(value) else value
+    return repr(value)
 
 
 def spec_text(name: str, options: Mapping[str, Any]) -> str:
@@ -132,20 +141,78 @@ def number(text: str) -> float:
     return value
 
 
-def split_outside_brackets(text: str, mark: str) -> list[str]:
-    """Split at `mark`, but not inside square brackets; empty text gives no part."""
-    parts, depth, start = [], 0, 0
+def split_at(text: str, mark: str) -> list[str]:
+    """Split at each `mark` that is outside brackets and quotes; empty text gives no part.
+
+    Raises:
+        BadOption: a bracket or a quote has no partner.
+    """
+    if not text.strip():
+        return []
+    ends = [*places_outside(text, mark), len(text)]
+    starts = [0, *(end + 1 for end in ends)]
+    return [text[start:end] for start, end in zip(starts, ends, strict=False)]
+
+
+def places_outside(text: str, mark: str) -> Iterator[int]:
+    """Yield where `mark` stands outside brackets and quotes.
+
+    Raises:
+        BadOption: a bracket or a quote has no partner.
+    """
+    depth, quoted, escaped = 0, False, False
     for place, letter in enumerate(text):
+        if quoted:
+            quoted = letter != '"' or escaped
+            escaped = letter == "\\" and not escaped
+            continue
+        quoted = letter == '"'
         depth += (letter == "[") - (letter == "]")
+        if depth < 0:
+            break
         if letter == mark and depth == 0:
-            parts.append(text[start:place])
-            start = place + 1
-    return [*parts, text[start:]] if text.strip() else []
+            yield place
+    if depth or quoted:
+        raise BadOption(f"{text!r}: a {'quote' if quoted else 'bracket'} has no partner")
+
+
+def _check_default(owner: str, option: Option) -> None:
+    text = write(option.default)
+    try:
+        same = read(text, option.type, option.name) == option.default
+    except (BadOption, UnknownName):
+        same = False
+    if not same:
+        raise UsageError(
+            f"{owner}: the default of option {option.name!r} is {option.default!r}, which its type "
+            f"cannot be read back as from the text {text}"
+        )
+
+
+def _inside(text: str) -> str:
+    """Return a list's text without the brackets around the whole of it."""
+    if not (text.startswith("[") and text.endswith("]")):
+        return text
+    try:
+        list(places_outside(text[1:-1], ","))
+    except BadOption:  # the first bracket and the last are no pair
+        return text
+    return text[1:-1]
+
+
+def _needs_quotes(text: str) -> bool:
+    """Return whether the bare text would be read as something else."""
+    if not text or text != text.strip() or _MARKS & set(text) or not text.isprintable():
+        return True
+    try:
+        return text.lower() in _WORDS or math.isfinite(number(text))
+    except ValueError:
+        return False
 
 
 def _read_plain(text: str, kind: Any, where: str) -> Any:
     if kind is str:
-        return text
+        return _unquoted(text, where)
     if kind is bool and text.lower() in ("true", "false", "yes", "no", "1", "0"):
         return text.lower() in ("true", "yes", "1")
     try:
@@ -156,6 +223,16 @@ def _read_plain(text: str, kind: Any, where: str) -> Any:
     except ValueError:
         pass
     raise BadOption(f"{where}={text!r} is not {_type_name(kind)}")
+
+
+def _unquoted(text: str, where: str) -> str:
+    if not text.startswith('"'):
+        return text
+    try:
+        plain = json.loads(text)
+    except ValueError as error:
+        raise BadOption(f"{where}={text} is not a text in double quotes ({error})") from error
+    return str(plain)
 
 
 def _read_union(text: str, kind: Any, where: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from trustml.contracts import Training
 from trustml.errors import BadOption
-from trustml.options import read_options, spec_text, split_spec
+from trustml.options import places_outside, read_options, spec_text, split_spec
 from trustml.registry import Plugin, get
 
 TRAINING_OPTIONS = tuple(field.name for field in fields(Training))
@@ -87,12 +87,11 @@ def read_recipe(text: str) -> Recipe:
 
 
 def _parts(text: str) -> list[str]:
-    """Split at each `+` that is outside brackets and not of a number like 1e+3."""
-    parts, start, depth = [], 0, 0
-    for place, letter in enumerate(text):
-        depth += (letter == "[") - (letter == "]")
+    """Split at each `+` that is outside brackets and quotes, and not of a number like 1e+3."""
+    parts, start = [], 0
+    for place in places_outside(text, "+"):
         in_number = re.search(r"[\d.][eE]$", text[start:place]) and text[place + 1 :][:1].isdigit()
-        if letter == "+" and depth == 0 and not in_number:
+        if not in_number:
             parts.append(text[start:place])
             start = place + 1
     parts = [part.strip() for part in (*parts, text[start:])]

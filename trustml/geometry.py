@@ -68,7 +68,9 @@ def project(
     return torch.where(like(inside, x), boxed, moved)
 
 
-def pull(candidate: Tensor, x: Tensor, norm: Norm, epsilon: Tensor, box: tuple[float, float]) -> Tensor:
+def pull(
+    candidate: Tensor, x: Tensor, norm: Norm, epsilon: Tensor, box: tuple[float, float]
+) -> Tensor:
     """Return an allowed point (B, *S) near each candidate, for use inside a search loop.
 
     Cheap and in the candidate's own precision: Linf and L1 to the nearest point, L2 to the ball and
@@ -94,7 +96,9 @@ def pull(candidate: Tensor, x: Tensor, norm: Norm, epsilon: Tensor, box: tuple[f
     size = move.abs()
     threshold = _threshold(size, room, far)
     kept = torch.minimum((size - threshold).clamp_min(0), room)
-    kept = kept * (far / kept.sum(1, keepdim=True).clamp_min(torch.finfo(far.dtype).tiny)).clamp(max=1.0)
+    kept = kept * (far / kept.sum(1, keepdim=True).clamp_min(torch.finfo(far.dtype).tiny)).clamp(
+        max=1.0
+    )
     move = kept.copysign(move)
     return (x + move.view_as(x)).clamp(low, high)
 

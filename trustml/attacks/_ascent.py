@@ -75,7 +75,9 @@ def _to(walk: Ascent, point: Tensor, quarry: Quarry) -> Ascent:
         point = torch.clamp(point, walk.lower, walk.upper)
     else:
         threat = quarry.threat
-        point = pull(point, quarry.x, threat.norm, threat.budget(quarry.x), (threat.low, threat.high))
+        point = pull(
+            point, quarry.x, threat.norm, threat.budget(quarry.x), (threat.low, threat.high)
+        )
     return Ascent(point, walk.step, walk.lower, walk.upper)
 
 

@@ -5,7 +5,7 @@ they leave can change what happens to a sample.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -24,7 +24,8 @@ _EARLY, _EVERY = 4, 5
 class Quarry:
     """The samples that are gone after: inputs, labels, threat and random numbers of B rows.
 
-    `target` (B,) is the class that a walk aims at where the walk needs one.
+    `target` (B,) is the class that a walk aims at, `start` (B, *S) the point where it begins, where
+    it needs them.
     """
 
     x: Tensor
@@ -32,13 +33,13 @@ class Quarry:
     threat: Threat
     random: Random
     target: Tensor | None = None
+    start: Tensor | None = None
 
     def at(self, rows: Tensor) -> "Quarry":
         """Return the quarry of the given rows."""
-        target = None if self.target is None else self.target[rows]
-        return Quarry(
-            self.x[rows], self.y[rows], self.threat.at(rows), self.random.at(rows), target
-        )
+        target, start = (None if t is None else t[rows] for t in (self.target, self.start))
+        threat, random = self.threat.at(rows), self.random.at(rows)
+        return Quarry(self.x[rows], self.y[rows], threat, random, target, start)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,6 +83,25 @@ class Best:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Peak:
+    """The highest point (B, *S) that a walk saw, with its loss (B,) and gradient (B, *S)."""
+
+    point: Tensor
+    loss: Tensor
+    gradient: Tensor
+
+    def or_higher(self, seen: Seen) -> "Peak":
+        """Return the peak after one more look."""
+        higher = seen.losses > self.loss
+        wide = like(higher, seen.point)
+        return Peak(
+            torch.where(wide, seen.point, self.point),
+            torch.where(higher, seen.losses, self.loss),
+            torch.where(wide, seen.gradient, self.gradient),
+        )
+
+
 class Walk(Protocol):
     """Where a walk stands: a frozen dataclass whose tensors have one row a sample."""
 
@@ -98,13 +118,21 @@ def untouched(quarry: Quarry) -> Best:
     return Best(quarry.x, torch.full_like(quarry.y, -torch.inf, dtype=quarry.x.dtype))
 
 
-def at_rest(model: Classifier, quarry: Quarry, loss: Loss) -> Best:
+def at_rest(model: Classifier, quarry: Quarry) -> Best:
     """Return the inputs as best, won where the model already answers as the attacker wants."""
     with frozen(model), torch.no_grad():
-        logits = model(quarry.x)
-        reached = quarry.threat.reached(logits, quarry.y)
-        # A loss of -inf: any walk may offer a better point than standing still.
-        return Best(quarry.x, torch.full_like(logits[:, 0], -torch.inf).masked_fill(reached, torch.inf))
+        reached = quarry.threat.reached(model(quarry.x), quarry.y)
+    # Elsewhere -inf: a walk may offer a better point than standing still.
+    nothing = untouched(quarry)
+    return Best(nothing.point, nothing.loss.masked_fill(reached, torch.inf))
+
+
+def likeliest_others(model: Classifier, x: Tensor, y: Tensor) -> Tensor:
+    """Return the classes other than y (B, K-1), the one with the highest logit at x first."""
+    with frozen(model), torch.no_grad():
+        logits = model(x)
+    order = logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True, stable=True)
+    return order[:, :-1]
 
 
 def pursue(
@@ -117,11 +145,12 @@ def pursue(
     advance: Callable[[W, Seen, Quarry], W],
     loss: Loss,
     steps: int,
+    wins: bool = True,
 ) -> Best:
     """Return the best after a walk of `steps` moves for each sample that is not won yet.
 
     Each point of the walk is looked at, the first and the last included; a sample leaves soon
-    after a point of it has won.
+    after a point of it has won. Without `wins` no point counts as won (a walk outside the ball).
 
     Raises:
         NotApplicable: the model's answers have no gradient with respect to the inputs.
@@ -137,7 +166,7 @@ def pursue(
         walk = begin(hunted)
         for step in range(steps):
             seen = look(part, walk.point, hunted, loss)
-            held = held.or_better(seen.point, seen.losses, seen.reached)
+            held = held.or_better(seen.point, seen.losses, seen.reached & wins)
             if step < _EARLY or step % _EVERY == 0:
                 left = _left(held, seen)
                 if len(left) < len(rows):
@@ -147,7 +176,7 @@ def pursue(
                     rows, held, hunted = rows[left], held.at(left), hunted.at(left)
                     walk, seen, part = take(walk, left), take(seen, left), at(model, rows)
             walk = advance(walk, seen, hunted)
-        held = _last_look(part, walk.point, hunted, held, loss)
+        held = _last_look(part, walk.point, hunted, held, loss, wins=wins)
     return best.put(rows, held)
 
 
@@ -173,11 +202,11 @@ def look(model: Classifier, point: Tensor, quarry: Quarry, loss: Loss) -> Seen:
 
 
 def take(state: Any, rows: Tensor) -> Any:
-    """Return a dataclass of per-sample tensors at the given rows; what is no tensor stays."""
+    """Return a dataclass of per-sample tensors (or of such) at the given rows; the rest stays."""
     values = {field.name: getattr(state, field.name) for field in fields(state)}
-    return replace(
-        state, **{name: v[rows] for name, v in values.items() if isinstance(v, Tensor)}
-    )
+    taken = {name: v[rows] for name, v in values.items() if isinstance(v, Tensor)}
+    inner = {name: take(v, rows) for name, v in values.items() if is_dataclass(v)}
+    return replace(state, **taken, **inner)
 
 
 def _left(held: Best, seen: Seen) -> Tensor:
@@ -187,8 +216,10 @@ def _left(held: Best, seen: Seen) -> Tensor:
     return left
 
 
-def _last_look(model: Classifier, point: Tensor, quarry: Quarry, held: Best, loss: Loss) -> Best:
+def _last_look(
+    model: Classifier, point: Tensor, quarry: Quarry, held: Best, loss: Loss, *, wins: bool
+) -> Best:
     with torch.no_grad():
         logits = model(point)
-        reached = quarry.threat.reached(logits, quarry.y)
+        reached = quarry.threat.reached(logits, quarry.y) & wins
         return held.or_better(point, loss(logits, quarry), reached)

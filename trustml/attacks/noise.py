@@ -62,6 +62,8 @@ def _noisy(x: Tensor, threat: Threat, random: Random, draw: int) -> Tensor:
         return threat.project(moved, x)
     # The entries with the lowest random numbers are a uniform choice of that many.
     shape = tuple(x.shape[1:])
-    rank = random.uniform(shape, "entry", draw).flatten(1).argsort(dim=1, stable=True).argsort(dim=1)
+    rank = (
+        random.uniform(shape, "entry", draw).flatten(1).argsort(dim=1, stable=True).argsort(dim=1)
+    )
     value = threat.low + random.uniform(shape, "value", draw) * (threat.high - threat.low)
     return torch.where(rank.view_as(x) < epsilon, value.to(x.dtype).clamp(max=threat.high), x)

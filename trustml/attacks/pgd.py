@@ -56,11 +56,10 @@ def pgd(
     def begin(quarry: Quarry) -> Ascent:
         return begin_ascent(quarry, step_length(quarry, step, steps), start)
 
-    quarry = Quarry(x, y, threat, random)
-    best = at_rest(model, quarry, climbed)
+    best = at_rest(model, Quarry(x, y, threat, random))
     for restart in range(restarts):
-        again = Quarry(x, y, threat, random.fold(restart))
-        best = pursue(model, again, best, begin=begin, advance=ascend, loss=climbed, steps=steps)
+        quarry = Quarry(x, y, threat, random.fold(restart))
+        best = pursue(model, quarry, best, begin=begin, advance=ascend, loss=climbed, steps=steps)
     return threat.project(best.point, x)
 
 

@@ -1,0 +1,124 @@
+"""APGD's walk for L1: sparse steps whose support follows the best point's, in shrinking balls."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from trustml.attacks._pursuit import Best, Loss, Peak, Quarry, Seen, pursue, untouched
+from trustml.contracts import Classifier
+from trustml.geometry import distance, like, pull
+
+# Croce & Hein 2021: check every 4 % of the steps; a step shrinks by 1.5, at most to a tenth.
+_WINDOW, _SHRINK, _LEAST = 0.04, 1.5, 0.1
+# The support is settled when it fell by less than 5 %; a step moves 1/1.5 of it, 20 % at first.
+_SETTLED, _SPREAD, _FIRST = 0.95, 1.5, 0.2
+# Wider balls first: how wide, for what share of the steps.
+_WIDE = ((3.0, 0.3), (2.0, 0.3))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sparse:
+    """Where a walk stands.
+
+    Args:
+        point: (B, *S).
+        reach: the ball's radius (B,).
+        step: length (B,) of a step, from a tenth of `reach` to all of it.
+        peak: the highest point so far.
+        density: share (B,) of the entries that a step moves.
+        support: share (B,) of the peak's entries that differed from x at the last check.
+        window: moves from one check to the next.
+        since: moves since the last check.
+    """
+
+    point: Tensor
+    reach: Tensor
+    step: Tensor
+    peak: Peak
+    density: Tensor
+    support: Tensor
+    window: int
+    since: int = 0
+
+
+def sparse_walk(
+    model: Classifier, quarry: Quarry, best: Best, /, *, loss: Loss, steps: int
+) -> Best:
+    """Return the best after one L1-APGD walk for each sample that is not won yet.
+
+    The walk goes through balls three times and twice as wide first: a sparse start finds its place
+    there. Points of those win nothing.
+    """
+    shape = tuple(quarry.x.shape[1:])
+    start = quarry.x + quarry.random.normal(shape, "start").to(quarry.x.dtype)
+    rest = steps
+    for factor, share in _WIDE:
+        moves = int(share * steps)
+        nothing = untouched(quarry).put(*_won(best))
+        wide = replace(quarry, start=start)
+        found = pursue(
+            model, wide, nothing, loss=loss, steps=moves, wins=False, advance=climb_sparsely,
+            begin=lambda hunted, by=factor, of=moves: begin_sparsely(hunted, by, of),
+        )  # fmt: skip
+        start, rest = found.point, rest - moves
+    return pursue(
+        model, replace(quarry, start=start), best, loss=loss, steps=rest, advance=climb_sparsely,
+        begin=lambda hunted: begin_sparsely(hunted, 1.0, rest),
+    )  # fmt: skip
+
+
+def begin_sparsely(quarry: Quarry, factor: float, steps: int) -> Sparse:
+    """Return the walk at the quarry's start, pulled into a ball `factor` times as wide."""
+    x = quarry.x
+    reach = factor * quarry.threat.budget(x).to(x.dtype).expand(len(x), *[1] * (x.dim() - 1))
+    reach = reach.flatten().clamp(max=(quarry.threat.high - quarry.threat.low) * x[0].numel())
+    assert quarry.start is not None
+    point = _allowed(quarry.start, reach, quarry)
+    nothing = torch.full_like(reach, -torch.inf)
+    first = torch.full_like(reach, _FIRST)
+    window = max(int(_WINDOW * steps), 1)
+    return Sparse(point, reach, reach, Peak(x, nothing, x), first, first + 1, window)
+
+
+def climb_sparsely(walk: Sparse, seen: Seen, quarry: Quarry) -> Sparse:
+    """Return the walk one sparse step further, after a check where one is due."""
+    walk = replace(walk, peak=walk.peak.or_higher(seen))
+    point, gradient = seen.point, seen.gradient
+    if walk.since == walk.window:
+        walk, back = _checked(walk, quarry)
+        back = like(back, point)
+        point = torch.where(back, walk.peak.point, point)
+        gradient = torch.where(back, walk.peak.gradient, gradient)
+    step = _sparse_step(gradient, walk.density) * like(walk.step, point)
+    point = _allowed(point + step, walk.reach, quarry)
+    return replace(walk, point=point, since=walk.since + 1)
+
+
+def _checked(walk: Sparse, quarry: Quarry) -> tuple[Sparse, Tensor]:
+    """Return the walk after a check, and which rows (B,) go back to their peak with a full step."""
+    support = distance(walk.peak.point, quarry.x, "l0").to(walk.step.dtype) / quarry.x[0].numel()
+    shrunk = support < _SETTLED * walk.support
+    step = torch.where(shrunk, walk.reach, (walk.step / _SHRINK).maximum(walk.reach * _LEAST))
+    walk = replace(walk, step=step, density=support / _SPREAD, support=support, since=0)
+    return walk, shrunk
+
+
+def _sparse_step(gradient: Tensor, density: Tensor) -> Tensor:
+    """Return signs (B, *S) of the share `density` of largest entries, with L1 norm 1."""
+    flat = gradient.flatten(1)
+    size = flat.abs()
+    place = ((1 - density) * size.shape[1]).long().clamp(0, size.shape[1] - 1)
+    least = size.sort(dim=1).values.gather(1, place[:, None])
+    signs = torch.where(size >= least, flat.sign(), 0.0)
+    return (signs / signs.abs().sum(1, keepdim=True).clamp_min(1)).view_as(gradient)
+
+
+def _allowed(point: Tensor, reach: Tensor, quarry: Quarry) -> Tensor:
+    threat = quarry.threat
+    return pull(point, quarry.x, "l1", like(reach, point), (threat.low, threat.high))
+
+
+def _won(best: Best) -> tuple[Tensor, Best]:
+    rows = (best.loss == torch.inf).nonzero()[:, 0]
+    return rows, best.at(rows)

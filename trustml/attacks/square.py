@@ -1,0 +1,205 @@
+"""Square attack: random windows moved to the edge of the ball, kept where the loss rises."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from trustml.access import at, frozen
+from trustml.attacks._answers import scored, still_open
+from trustml.attacks._losses import LossName
+from trustml.attacks._pursuit import take
+from trustml.attacks._square_moves import Hunt, Patch, stripes, tiles, to_a_dipole, to_a_wall
+from trustml.attacks._windows import Plane, plane_of
+from trustml.contracts import Access, Classifier, Random, Threat
+from trustml.errors import BadOption
+from trustml.geometry import interval
+from trustml.registry import attack
+
+# Up to which of 10 000 queries a window has its first size, then half of it, a quarter, …
+_HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+# Random numbers are drawn for this many queries at once.
+_DRAWN = 64
+# Won samples leave after each of the first queries, then after every few.
+_EARLY, _EVERY = 8, 8
+
+
+Propose = Callable[[Hunt, Plane, float, Tensor], tuple[Patch, ...]]
+
+
+@attack(
+    source="Andriushchenko et al. 2020, arXiv:1912.00049",
+    needs=Access.PROBABILITIES,
+    norms=("linf", "l2"),
+)
+def square(
+    model: Classifier,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    /,
+    *,
+    random: Random,
+    queries: int = 5000,
+    initial_share: float = 0.8,
+    restarts: int = 1,
+    loss: LossName = "margin",
+) -> Tensor:
+    """Return the points (B, *S) of the highest loss that a random search within the ball found.
+
+    Windows are squares in images and runs of entries in inputs of any other shape.
+
+    Args:
+        model: gives probabilities or logits.
+        x: inputs (B, *S) in the box.
+        y: true labels, or the wanted ones of a targeted threat.
+        threat: the ball, the box and the goal.
+        random: the samples' random numbers.
+        queries: forward passes a sample at most, all restarts together.
+        initial_share: share of the entries that the first windows cover.
+        restarts: searches that share the queries.
+        loss: what is climbed.
+
+    Raises:
+        BadOption: too few queries for the restarts, or a share that is not in (0, 1].
+        MethodFailed: the model answers NaN.
+    """
+    _check(queries, initial_share, restarts)
+
+    def search(part: Classifier, hunt: Hunt) -> Tensor:
+        return scored(part, hunt.point.view(-1, *x.shape[1:]), hunt.y, threat, loss)
+
+    with frozen(model), torch.no_grad():
+        held = _at_rest(x, y, threat)
+        held = replace(held, loss=search(model, held))
+        # What is not won yet may move anywhere, for better or worse.
+        held = replace(held, loss=torch.where(held.loss < torch.inf, -torch.inf, held.loss))
+        plane = plane_of(x.shape[1:])
+        steps = (queries - 1) // restarts
+        for restart in range(restarts):
+            numbers = random.fold(restart)
+            _climb(
+                model, held, search, numbers, _Schedule(plane, threat.norm, initial_share, steps)
+            )
+    return threat.project(held.point.view_as(x), x)
+
+
+@dataclass(frozen=True, slots=True)
+class _Schedule:
+    """How windows are chosen over the queries of one search."""
+
+    plane: Plane
+    norm: str
+    initial_share: float
+    steps: int
+
+    def share(self, step: int) -> float:
+        """Return the share of the entries that the window of this query covers."""
+        done = 10_000 * step // self.steps
+        return self.initial_share / 2 ** sum(done > place for place in _HALVINGS)
+
+    @property
+    def numbers(self) -> int:
+        """How many random numbers one query takes."""
+        return self.plane.channels + (2 if self.norm == "linf" else 5)
+
+
+def _climb(
+    model: Classifier,
+    held: Hunt,
+    search: Callable[[Classifier, Hunt], Tensor],
+    random: Random,
+    schedule: _Schedule,
+) -> None:
+    """Search from a random start; write what is better into `held`."""
+    rows = still_open(held.loss)
+    if not len(rows):
+        return
+    begin, propose = _MOVES[schedule.norm]
+    hunt, part = take(held, rows), at(model, rows)
+    hunt = replace(hunt, point=begin(hunt, schedule.plane, random.at(rows)))
+    hunt = replace(hunt, loss=search(part, hunt))
+    for step in range(1, schedule.steps):
+        if step <= _EARLY or step % _EVERY == 0:
+            left = still_open(hunt.loss)
+            if len(left) < len(hunt.rows):
+                _put(held, hunt)
+                if not len(left):
+                    return
+                hunt = take(hunt, left)
+                part = at(model, hunt.rows)
+        turn = (step - 1) % _DRAWN
+        if turn == 0:
+            shape = (_DRAWN, schedule.numbers)
+            draws = random.at(hunt.rows).uniform(shape, "windows", step)
+            hunt = replace(hunt, draws=draws)
+        patches = propose(hunt, schedule.plane, schedule.share(step), hunt.draws[:, turn])
+        hunt = _tried(part, hunt, patches, search)
+    _put(held, hunt)
+
+
+def _tried(
+    part: Classifier,
+    hunt: Hunt,
+    patches: tuple[Patch, ...],
+    search: Callable[[Classifier, Hunt], Tensor],
+) -> Hunt:
+    """Return the hunt with the patches where they raise the loss; its points change in place."""
+    for patch in patches:
+        hunt.point.scatter_(1, patch.index, patch.new)
+    losses = search(part, hunt)
+    better = losses > hunt.loss
+    for patch in reversed(patches):
+        now = hunt.point.gather(1, patch.index)
+        hunt.point.scatter_(1, patch.index, torch.where(better[:, None], now, patch.old))
+    # NaN stays, so that the next look at the losses finds it.
+    return replace(hunt, loss=torch.where(better | losses.isnan(), losses, hunt.loss))
+
+
+def _put(held: Hunt, hunt: Hunt) -> None:
+    better = hunt.loss > held.loss[hunt.rows]
+    rows = hunt.rows[better]
+    held.point[rows] = hunt.point[better]
+    held.loss[rows] = hunt.loss[better]
+
+
+_MOVES: dict[str, tuple[Callable[[Hunt, Plane, Random], Tensor], Propose]] = {
+    "linf": (stripes, to_a_wall),
+    "l2": (tiles, to_a_dipole),
+}
+
+
+def _at_rest(x: Tensor, y: Tensor, threat: Threat) -> Hunt:
+    """Return all samples where they are."""
+    epsilon = threat.budget(x).expand(len(x), *[1] * (x.dim() - 1))
+    lower, upper = torch.full_like(x, threat.low), torch.full_like(x, threat.high)
+    if threat.norm == "linf":
+        lower, upper = interval(x, epsilon, threat.low, threat.high)
+    # No move within the box is longer than its diagonal, so an infinite budget is that.
+    count = x[0].numel() ** 0.5
+    far = epsilon.clamp(max=(threat.high - threat.low) * count).reshape(-1, 1)
+    # A hair's breadth inside, so that the projection at the end need not move what was judged.
+    blur = torch.finfo(x.dtype).eps * max(abs(threat.low), abs(threat.high)) * count
+    far = far - torch.minimum(far * 1e-6 + blur, far * 1e-3)
+    return Hunt(
+        rows=torch.arange(len(x), device=x.device),
+        x=x.flatten(1),
+        y=y,
+        lower=lower.flatten(1),
+        upper=upper.flatten(1),
+        epsilon=far.to(x.dtype),
+        point=x.flatten(1).clone(),
+        loss=x.new_zeros(len(x)),
+        draws=x.new_zeros(len(x), 0),
+    )
+
+
+def _check(queries: int, initial_share: float, restarts: int) -> None:
+    if restarts < 1 or queries < 1 + restarts:
+        raise BadOption(
+            f"square: queries={queries} is not allowed with restarts={restarts}: one query for the "
+            f"input and one or more for each of 1 or more restarts"
+        )
+    if not 0 < initial_share <= 1:
+        raise BadOption(f"square: initial_share={initial_share} must be above 0 and at most 1")

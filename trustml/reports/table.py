@@ -30,12 +30,23 @@ def render(records: Iterable[Record]) -> Iterator[RenderableType]:
     for _, rows in groupby(records, key=lambda r: (r.model, r.threat["norm"], r.threat["epsilon"])):
         group = list(rows)
         yield _table(group)
-        for record in group:
-            for remark in ([record.reason] if record.reason else []) + list(record.notes):
-                word = record.status if record.reason == remark else "note"
-                yield Text(f"{word}: {_name(record)}: {remark}", style="yellow")
+        yield from (Text(line, style="yellow") for line in _remarks(group))
         yield Text(verdict(group), style="bold")
         yield Text("")
+
+
+def _remarks(group: list[Record]) -> list[str]:
+    """Return reasons and notes, each once, with the rows that it is about."""
+    about: dict[tuple[str, str], list[str]] = {}
+    for record in group:
+        for remark in [*([record.reason] if record.reason else []), *record.notes]:
+            word = record.status if remark == record.reason else "note"
+            about.setdefault((word, remark), []).append(_name(record))
+    attacks = sum(record.kind == "attack" for record in group)
+    return [
+        f"{word}: {remark}" if len(rows) >= attacks else f"{word}: {', '.join(rows)}: {remark}"
+        for (word, remark), rows in about.items()
+    ]
 
 
 def verdict(group: list[Record]) -> str:
@@ -131,10 +142,14 @@ def _cells(record: Record) -> list[str]:
         f"{100 * score['clean accuracy'].value:.1f}",
         interval,
         f"{100 * success.value:.1f}" if success else _DASH,
-        *(f"{far.value:.3g}" if far else _DASH for far in distances),
+        *(_number(far.value) if far else _DASH for far in distances),
         f"{record.cost.forwards:.0f}+{record.cost.backwards:.0f}",
         f"{record.cost.seconds:.2f}",
     ]
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if value >= 1 else f"{value:.2g}"
 
 
 def _percent(value: float) -> str:

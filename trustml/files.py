@@ -84,6 +84,8 @@ def locked(folder: Path) -> Iterator[None]:
             raise BadInput(
                 f"another trustml is at work in {folder}; wait for it, or choose another --out"
             ) from error
+        except OSError as error:  # a network drive without locks
+            raise BadInput(f"{folder} cannot be locked: {error.strerror}") from error
         yield
 
 

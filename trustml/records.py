@@ -1,53 +1,88 @@
 """Records ↔ JSON lines. `from_line(to_line(record)) == record`, always."""
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any, get_args
 
-from trustml.contracts import Cost, Record, Score
+from trustml.contracts import Cost, Json, Record, Score, Status
 from trustml.errors import BadInput
 
 SCHEMA = 1
+_TYPES: dict[type, tuple[str, ...]] = {
+    str: (
+        "case", "kind", "plugin", "model", "weights", "data", "data_hash", "status", "reason",
+        "samples",
+    ),
+    int: ("seed", "schema"),
+    dict: ("options", "threat", "scores", "cost", "place"),
+    list: ("notes",),
+}  # fmt: skip
 
 
 def to_line(record: Record) -> str:
     """Return the record as one line of JSON, without the line's end."""
-    return json.dumps(asdict(record), ensure_ascii=False, allow_nan=False)
+    # ASCII: a reason may hold any character, and some of them end a line.
+    return json.dumps(asdict(record), allow_nan=False)
 
 
 def from_line(line: str) -> Record:
     """Return the record of a line.
 
     Raises:
-        BadInput: the line is not JSON, not a record, or of a schema newer than this version.
+        BadInput: the line is not JSON, not a record, or of a newer schema than this version's.
     """
     try:
         facts = json.loads(line)
         if facts["schema"] > SCHEMA:
             raise BadInput(
-                f"the record has schema {facts['schema']}, newer than {SCHEMA}: upgrade trustml"
+                f"this record has schema {facts['schema']}; this trustml reads up to {SCHEMA}: "
+                f"upgrade it"
             )
+        _check_types(facts)
         facts["scores"] = {name: Score(**score) for name, score in facts["scores"].items()}
         facts["cost"] = Cost(**facts["cost"])
         facts["notes"] = tuple(facts["notes"])
         return Record(**{field.name: facts[field.name] for field in fields(Record)})
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"not a record: {line[:60]!r} ({type(error).__name__}: {error})") from error
 
 
-def to_lines(records: Iterable[Record]) -> str:
-    """Return the records as text, a line each."""
-    return "".join(to_line(record) + "\n" for record in records)
+def plain(values: Json) -> Json:
+    """Return the values as they come back from JSON: tuples are lists."""
+    return json.loads(json.dumps(values))
 
 
 def read_records(path: Path) -> list[Record]:
     """Return the records of a file; a last line that a kill cut short is left out.
 
     Raises:
-        BadInput: a complete line that is not a record.
+        BadInput: the file cannot be read, or a complete line of it is not a record.
     """
-    if not path.is_file():
+    if not path.exists():
         return []
-    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-    return [from_line(line) for line in whole.splitlines()]
+    try:
+        *whole, _ = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
+    records = []
+    for number, line in enumerate(whole, 1):
+        try:
+            records.append(from_line(line.decode()))
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{path}, line {number}: not a record but damaged text") from error
+        except BadInput as error:
+            raise BadInput(f"{path}, line {number}: {error}") from error
+    return records
+
+
+def _check_types(facts: dict[str, Any]) -> None:
+    for kind, names in _TYPES.items():
+        for name in names:
+            if type(facts[name]) is not kind:
+                raise TypeError(f"{name} is {facts[name]!r}")
+    if facts["status"] not in get_args(Status):
+        raise ValueError(f"status is {facts['status']!r}")
+    for name, score in facts["scores"].items():
+        if any(type(score[part]) not in (int, float) for part in ("value", "low", "high")):
+            raise TypeError(f"{name} is {score!r}")

@@ -1,0 +1,157 @@
+"""Files that are whole or absent, whatever happens while they are written; locks of folders."""
+
+import errno
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trustml import files
+from trustml.errors import BadInput, DiskFull
+from trustml.files import append_line, explained, file_hash, locked, write_whole
+
+
+def _killed(code: str) -> None:
+    """Run the code in a process of its own, which must end by SIGKILL."""
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+def _full(*given: Any) -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("moment", ["os.fsync", "pathlib.Path.replace"])
+def test_a_kill_before_the_rename_leaves_the_old_content(tmp_path: Path, moment: str) -> None:
+    """The process dies by its own SIGKILL where it would sync, or rename."""
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    _killed(f"""
+        import os, pathlib, signal
+        from trustml.files import write_whole
+        {moment} = lambda *given: os.kill(os.getpid(), signal.SIGKILL)
+        write_whole(pathlib.Path({str(path)!r}), b"new")
+    """)
+    assert path.read_bytes() == b"old"
+    write_whole(path, b"newer")
+    assert path.read_bytes() == b"newer"
+
+
+def test_a_file_is_written_and_its_folders_made(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "c.bin"
+    write_whole(path, b"content")
+    assert path.read_bytes() == b"content"
+    assert [file.name for file in path.parent.iterdir()] == ["c.bin"], "nothing is left beside it"
+
+
+def test_a_full_disk_leaves_the_old_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", _full)
+    with pytest.raises(DiskFull, match=r"disk is full: .*a\.bin.*free some space"):
+        write_whole(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_lines_are_appended_and_a_cut_one_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    append_line(path, "one")
+    append_line(path, "two ö")
+    assert path.read_bytes() == "one\ntwo ö\n".encode()
+    path.write_bytes(b"one\ntw")
+    append_line(path, "three")
+    assert path.read_bytes() == b"one\nthree\n"
+    path.write_bytes(b"on")
+    append_line(path, "four")
+    assert path.read_bytes() == b"four\n"
+
+
+def test_a_line_for_which_there_is_no_room_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even a part of it, and what was there is."""
+    path = tmp_path / "lines"
+    append_line(path, "one")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", _full)
+        with pytest.raises(DiskFull):
+            append_line(path, "two")
+    assert path.read_bytes() == b"one\n"
+    append_line(path, "three")
+    assert path.read_bytes() == b"one\nthree\n"
+
+
+@pytest.mark.parametrize(
+    "write", [lambda path: write_whole(path, b""), lambda p: append_line(p, "")]
+)
+def test_a_place_that_cannot_be_written_to_is_named(
+    tmp_path: Path, write: Callable[[Path], None]
+) -> None:
+    """A folder where the file should be, or a file where the folder should be."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(BadInput, match="cannot be written"):
+        write(tmp_path / "file" / "inside")
+    with pytest.raises(BadInput, match="cannot be written"):
+        write(tmp_path)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_no_room_and_no_quota_are_both_a_full_disk(code: int) -> None:
+    assert isinstance(explained(OSError(code, "no"), Path("a")), DiskFull)
+    assert isinstance(explained(OSError(errno.EROFS, "no"), Path("a")), BadInput)
+
+
+def test_the_lock_keeps_a_second_process_out(tmp_path: Path) -> None:
+    code = f"""
+        import pathlib
+        from trustml.files import locked
+        with locked(pathlib.Path({str(tmp_path)!r})): pass
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    with locked(tmp_path):
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert done.returncode != 0
+        assert f"BadInput: another trustml is at work in {tmp_path}" in done.stderr
+    assert subprocess.run(command, check=False).returncode == 0, "the lock went with its holder"
+
+
+def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
+    _killed(f"""
+        import os, pathlib, signal
+        from trustml.files import locked
+        with locked(pathlib.Path({str(tmp_path)!r})): os.kill(os.getpid(), signal.SIGKILL)
+    """)
+    with locked(tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_locked_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(BadInput, match="cannot be written"), locked(tmp_path / "file"):
+        pass
+
+    def no_locks(*given: Any) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(files.fcntl, "flock", no_locks)
+    with pytest.raises(BadInput, match="cannot be locked"), locked(tmp_path):
+        pass
+
+
+def test_the_hash_is_sha_256(tmp_path: Path) -> None:
+    """Known from FIPS 180-2: the digest of "abc"."""
+    (tmp_path / "a").write_bytes(b"abc")
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert file_hash(tmp_path / "a") == known == hashlib.sha256(b"abc").hexdigest()

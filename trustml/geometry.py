@@ -23,6 +23,16 @@ def distance(candidate: Tensor, x: Tensor, norm: Norm) -> Tensor:
     return torch.linalg.vector_norm(move, ord=_NORM_ORDER[norm], dim=1)
 
 
+def diameter(norm: Norm, side: float, entries: int) -> float:
+    """Return the longest distance within a box of that side and so many entries."""
+    return {
+        "linf": side,
+        "l2": side * entries**0.5,
+        "l1": side * entries,
+        "l0": float(entries),
+    }[norm]
+
+
 def like(values: Tensor, x: Tensor) -> Tensor:
     """Return per-sample values (B,) shaped (B, 1, …) so that they broadcast over x (B, *S)."""
     return values.view(-1, *[1] * (x.dim() - 1))

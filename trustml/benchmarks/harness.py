@@ -185,7 +185,7 @@ def _attacked(
     digest = on_disk.write(samples, home / SAMPLES)
     return replace(
         blank,
-        scores=scores(samples),
+        scores=scores(samples, exam.setting.split.high - exam.setting.split.low),
         cost=cost(samples, seconds, peak),
         status="done",
         notes=tuple(dict.fromkeys([*notes, *_floor(samples, home, group)])),
@@ -217,7 +217,7 @@ def _union(blank: Record, home: Path, group: list[Record]) -> Record:
     return replace(
         blank,
         options={"of": [record.case for record in done]},
-        scores=scores(samples),
+        scores=scores(samples, blank.threat["high"] - blank.threat["low"]),
         cost=cost(samples, sum(record.cost.seconds for record in done), None),
         status="done",
         notes=(f"without {', '.join(missing)}",) if missing else (),

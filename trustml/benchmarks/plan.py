@@ -10,6 +10,7 @@ from typing import Any, get_args
 from trustml import registry
 from trustml.contracts import Dataset, Norm
 from trustml.errors import BadInput, BadOption, UnknownName
+from trustml.geometry import diameter
 from trustml.recipes import Choice, choose, read_recipe
 
 NOISE = "noise"
@@ -134,8 +135,7 @@ def cases(plan: Plan, dataset: Dataset) -> list[Case]:
 def _epsilons(plan: Plan, norm: Norm, dataset: Dataset) -> tuple[float, ...]:
     if plan.curve:
         test = dataset.test
-        side, count = test.high - test.low, float(test.x[0].numel())
-        return ({"linf": side, "l2": side * count**0.5, "l1": side * count, "l0": count}[norm],)
+        return (diameter(norm, test.high - test.low, test.x[0].numel()),)
     if not plan.epsilons and norm not in dataset.budgets:
         raise BadInput(f"{plan.data} has no usual budget for {norm}; give one with --epsilon")
     return plan.epsilons or (dataset.budgets[norm],)

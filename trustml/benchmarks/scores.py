@@ -5,12 +5,16 @@ import torch
 from trustml import metrics
 from trustml.benchmarks.samples import CLEAN_WRONG, FOOLED, NORMS, ROBUST, Samples, sealed
 from trustml.contracts import Cost, Score
+from trustml.geometry import diameter
 
 
-def scores(samples: Samples) -> dict[str, Score]:
+def scores(samples: Samples, side: float) -> dict[str, Score]:
     """Return clean and robust accuracy, attack success, and the fooled samples' median distances.
 
     Samples that are wrong without an attack count as wrong, not as successes.
+
+    Args:
+        side: the box's, which bounds the distances.
     """
     verdict, count = samples.verdict, len(samples)
     fooled = verdict == FOOLED
@@ -23,9 +27,9 @@ def scores(samples: Samples) -> dict[str, Score]:
         found["attack success"] = metrics.proportion(int(fooled.sum()), right, better="lower")
     if fooled.any():
         for place, norm in enumerate(NORMS):
-            found[f"median {norm}"] = metrics.median(
-                samples.distances[fooled, place], "higher", low=0.0
-            )
+            far = samples.distances[fooled, place]
+            most = diameter(norm, side, samples.adversarial[0].numel())
+            found[f"median {norm}"] = metrics.median(far, "higher", low=0.0, high=most)
     return found
 
 

@@ -108,7 +108,7 @@ def _check(record: Record, samples: Samples, setting: Setting, plan: Plan, devic
     _hold(
         record, samples, clean == (samples.verdict != CLEAN_WRONG), "is read otherwise when clean"
     )
-    if scores(samples) != dict(record.scores):
+    if scores(samples, split.high - split.low) != dict(record.scores):
         raise BrokenClaim(f"{record.case}: the scores do not follow from the samples")
 
 

@@ -14,7 +14,7 @@ def image_budgets(entries: int, width: float = 1.0) -> dict[Norm, float]:
         "linf": 8 / 255 * width,
         "l2": 0.5 * math.sqrt(ratio) * width,
         "l1": 12 * ratio * width,
-        "l0": max(1.0, round(24 * ratio)),
+        "l0": max(1.0, float(round(24 * ratio))),
     }
 
 
@@ -24,5 +24,5 @@ def column_budgets(columns: int) -> dict[Norm, float]:
         "linf": 0.1,
         "l2": 0.05 * math.sqrt(columns),
         "l1": 0.05 * columns,
-        "l0": max(1.0, round(columns / 10)),
+        "l0": max(1.0, float(round(columns / 10))),
     }

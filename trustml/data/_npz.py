@@ -65,7 +65,8 @@ def _only(parts: Mapping[str, Arrays], part: str, file: Path) -> Arrays:
 
 def _read_file(file: Path) -> dict[str, Arrays]:
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as opened:  # np.load itself leaves a damaged file open
+            archive = np.load(opened, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise BadInput(
                     f"{file}: one bare array; save inputs and labels: np.savez(x=…, y=…)"

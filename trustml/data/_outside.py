@@ -158,12 +158,9 @@ def _inverted(test: Split) -> Split:
 
 def _shuffled(test: Split) -> Split:
     """Return the test images with each one's rows, then its columns, in another order."""
-    x = test.x
-    for axis in (-2, -1):
-        size = x.shape[axis]
-        order = scrambled(len(x) * size).reshape(len(x), size).argsort(1)
-        shape = [len(x)] + [1] * (x.ndim - 1)
-        shape[axis] = size
-        index = torch.from_numpy(order).reshape(shape).expand_as(x)
-        x = x.gather(axis % x.ndim, index)
+    height, width = test.x.shape[-2:]
+    keys = scrambled(len(test) * (height + width)).reshape(len(test), height + width)
+    rows = torch.from_numpy(keys[:, :height].argsort(1))[:, None, :, None]
+    columns = torch.from_numpy(keys[:, height:].argsort(1))[:, None, None, :]
+    x = test.x.gather(2, rows.expand_as(test.x)).gather(3, columns.expand_as(test.x))
     return outside_split("shuffled", x, test, test.ids, test.y)

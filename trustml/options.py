@@ -9,10 +9,13 @@ import json
 import math
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from trustml.errors import BadOption, UnknownName, UsageError
+
+if TYPE_CHECKING:  # it brings torch along, which `trustml list` can do without
+    from trustml.contracts import Training
 
 READABLE = (bool, int, float, str, type(None))
 # What the harness fills in; never an option.
@@ -52,6 +55,21 @@ def options_of(function: Callable[..., Any]) -> tuple[Option, ...]:
         found.append(Option(name, hints[name], parameter.default))
         _check_default(function.__name__, found[-1])
     return tuple(found)
+
+
+def training_options(training: "Training", taken: set[str]) -> tuple[Option, ...]:
+    """Return the options that every model has: how it is fitted, or a file with its weights.
+
+    Raises:
+        UsageError: the builder has one of its own by such a name, among those `taken`.
+    """
+    clash = taken & {"weights", *(field.name for field in fields(training))}
+    if clash:
+        raise UsageError(f"a model cannot have options of its own named {', '.join(sorted(clash))}")
+    fitted = tuple(
+        Option(field.name, field.type, getattr(training, field.name)) for field in fields(training)
+    )
+    return (*fitted, Option("weights", str | None, None))
 
 
 def split_spec(text: str) -> tuple[str, dict[str, str]]:

@@ -9,11 +9,12 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar, get_args
 
 from trustml.catalogue import ROOMS, built_in_names
@@ -32,7 +33,7 @@ from trustml.contracts import (
     Training,
 )
 from trustml.errors import BadInput, UnknownName, UsageError
-from trustml.options import Option, options_of
+from trustml.options import Option, options_of, training_options
 
 GROUP = "trustml"
 
@@ -164,18 +165,15 @@ def guests(kind: str | None = None) -> list[Plugin]:
     return [
         plugin
         for (of_kind, _), plugin in sorted(_plugins.items())
-        if kind in (None, of_kind) and not plugin.function.__module__.startswith("trustml.")
+        if kind in (None, of_kind) and not _is_ours(plugin.function)
     ]
 
 
 def load_guests() -> dict[str, str]:
     """Import every installed guest package; return package → why it did not load."""
-    failures = {}
-    for point in entry_points(group=GROUP):
-        reason = _load_guest(point)
-        if reason:
-            failures[point.name] = reason
-    return failures
+    return {
+        point.name: reason for point in entry_points(group=GROUP) if (reason := _load_guest(point))
+    }
 
 
 def load_file(path: str) -> None:
@@ -184,91 +182,120 @@ def load_file(path: str) -> None:
     Raises:
         BadInput: there is no such file, it raises when imported, or it registers nothing.
     """
-    file = Path(path)
+    file = Path(path).resolve()
     if not file.is_file():
         raise BadInput(f"--plugin {path}: no such file")
-    before = len(_plugins)
-    name = f"trustml_plugin_{file.stem}"
-    if getattr(sys.modules.get(name), "__file__", None) == str(file.resolve()):
+    if any(getattr(module, "__file__", None) == str(file) for module in _files):
         return
-    spec = importlib.util.spec_from_file_location(name, file.resolve())
+    # Two files of one name, in two folders, are two modules.
+    name = f"trustml_plugin_{file.stem}" + (f"_{len(_files)}" if _files else "")
+    spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise BadInput(f"--plugin {path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except UsageError:
-        raise
-    except Exception as error:  # a stranger's file may raise anything; its line is what helps
-        raise BadInput(f"--plugin {path}: {type(error).__name__}: {error}") from error
-    if len(_plugins) == before:
-        raise BadInput(f"--plugin {path}: it holds no decorated function (@attack, @detector, …)")
+        with _registering(""):
+            before = len(_plugins_of_guests())
+            spec.loader.exec_module(module)
+            if len(_plugins_of_guests()) == before:
+                raise BadInput("it holds no decorated function (@attack, @detector, …)")
+    except (Exception, SystemExit) as error:  # a stranger's file may do anything
+        del sys.modules[name]
+        raise BadInput(f"--plugin {path}: {_reason(error)}") from error
+    _files.append(module)
 
 
-_guest_state: dict[str, str] = {}
+_files: list[ModuleType] = []
+_guest_state: dict[EntryPoint, str] = {}
 
 
 def _load_guest(point: EntryPoint) -> str:
     """Import one guest once; return "" or why it did not load."""
-    if point.name not in _guest_state:
+    if point not in _guest_state:
         try:
-            with _named_after(point.name):
+            with _registering(point.name):
                 point.load()
-            _guest_state[point.name] = ""
-        except Exception as error:  # a broken guest is named and stops nothing
-            _guest_state[point.name] = f"{type(error).__name__}: {error}"
-    return _guest_state[point.name]
+            _guest_state[point] = ""
+        except (Exception, SystemExit) as error:  # a broken guest is named and stops nothing
+            _guest_state[point] = _reason(error)
+    return _guest_state[point]
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
 
 
 def _load_guest_of(name: str) -> None:
     package = name.split("/")[0]
-    points = {point.name: point for point in entry_points(group=GROUP)}
-    if package not in points:
-        raise UnknownName.of("plugin package", package, points)
-    reason = _load_guest(points[package])
-    if reason:
-        raise UsageError(f"plugin package {package!r} does not load: {reason}")
+    points = entry_points(group=GROUP)
+    if package not in points.names:
+        raise UnknownName.of("plugin package", package, points.names)
+    points = points.select(name=package)
+    reasons = [reason for point in points if (reason := _load_guest(point))]
+    if reasons:
+        raise UsageError(f"plugin package {package!r} does not load: {'; '.join(reasons)}")
 
 
 @contextmanager
-def _named_after(guest: str) -> Any:
-    """Give plugins that are registered inside the block the prefix `guest/`."""
-    global _guest  # the decorators take no argument that could carry it
-    before, _guest = _guest, f"{guest}/"
+def _registering(guest: str) -> Iterator[None]:
+    """Name plugins `guest/…` inside the block, and forget those of that name if it raises."""
+    global _guest
+    outer, _guest = _guest, guest
+    before = _plugins_of_guests()
     try:
         yield
+    except BaseException:
+        for kind, name in _plugins_of_guests() - before:
+            if name.rpartition("/")[0] == guest:
+                del _plugins[kind, name]
+        raise
     finally:
-        _guest = before
+        _guest = outer
+
+
+def _plugins_of_guests() -> set[tuple[str, str]]:
+    return {key for key, plugin in _plugins.items() if not _is_ours(plugin.function)}
+
+
+def _is_ours(function: Callable[..., Any]) -> bool:
+    return function.__module__.startswith("trustml.")
 
 
 def _register(kind: Kind, function: F, source: str, facts: Mapping[str, Any]) -> F:
-    name = _guest + function.__name__
+    name = _prefix(function) + function.__name__
     known = _plugins.get((kind, name))
-    if known and known.function.__module__ != function.__module__:
+    theirs = known.function.__module__ if known else ""
+    if name in built_in_names(kind):
+        theirs = f"trustml.{ROOMS[kind]}.{name}"
+    if theirs and theirs != function.__module__:
         raise UsageError(
-            f"two {kind}s are named {name!r}: one in {known.function.__module__}, "
-            f"one in {function.__module__}; rename one"
+            f"two {kind}s are named {name!r}: one in {theirs}, one in {function.__module__}; "
+            f"rename one"
         )
     if not source.strip() or not (inspect.getdoc(function) or "").strip():
         raise UsageError(f"{kind} {name!r} needs a source in its decorator and a docstring")
+    for norm in facts.get("norms", ()):
+        if norm not in get_args(Norm):
+            raise UnknownName.of(f"norm, declared by {kind} {name!r},", norm, get_args(Norm))
     summary = (inspect.getdoc(function) or "").splitlines()[0]
     options = options_of(function)
     if "training" in facts:
-        options += _training_options(facts["training"], {option.name for option in options})
+        options += training_options(facts["training"], {option.name for option in options})
     _plugins[kind, name] = Plugin(kind, name, function, source, summary, options, facts)
     return function
 
 
-def _training_options(training: Training, taken: set[str]) -> tuple[Option, ...]:
-    """Return the options that every model has: how it is fitted, or a file with its weights."""
-    clash = taken & {"weights", *(field.name for field in fields(Training))}
-    if clash:
-        raise UsageError(f"a model cannot have options of its own named {', '.join(sorted(clash))}")
-    fitted = tuple(
-        Option(field.name, field.type, getattr(training, field.name)) for field in fields(Training)
-    )
-    return (*fitted, Option("weights", str | None, None))
+def _prefix(function: Callable[..., Any]) -> str:
+    """Return `package/` for a guest package's function, whoever imports it first; else nothing."""
+    if _is_ours(function):
+        return ""
+    top = function.__module__.split(".")[0]
+    owners = [
+        point.name for point in entry_points(group=GROUP) if point.module.split(".")[0] == top
+    ]
+    owner = _guest if _guest in owners or not owners else owners[0]
+    return f"{owner}/" if owner else ""
 
 
 assert set(ROOMS) == set(get_args(Kind))

@@ -134,7 +134,7 @@ def test_score_has_zero_mean(belief: DiagonalGaussian, noise: Tensor) -> None:
 def test_ascent_reaches_the_conjugate_posterior_and_its_evidence() -> None:
     """Normal-Normal: at the exact posterior ELBO = log evidence, and nowhere is it above."""
     data, prior = [1.0, 2.5, 0.3], Normal(0, 2)
-    points = torch.tensor(data).double()
+    points = torch.tensor(data, dtype=torch.float64)
 
     def log_joint(z: Tensor) -> Tensor:
         fit = -0.5 * (points - z).square() - 0.5 * math.log(2 * math.pi)

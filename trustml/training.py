@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from trustml.contracts import Epoch, OwnFit, OwnLoss, Split, Training
-from trustml.errors import BadInput, BadOption, MethodFailed
+from trustml.errors import BadInput, BadOption, MethodFailed, TrustError
 from trustml.progress import progress
 
 EVALUATION_BATCH = 1000
 # An own loss gives no logits, so its accuracy on the training split is read off this many samples.
 TRAIN_ACCURACY_SAMPLES = 2000
 WARM_UP = 0.3
+WORK_FOR_THREADS = 100_000_000
 
 
 def fit(
@@ -30,7 +31,8 @@ def fit(
     Raises:
         BadInput: an empty split.
         BadOption: an option of `training` that is out of range.
-        MethodFailed: the loss is not a number, or the device's memory does not hold a batch.
+        MethodFailed: the loss is not a number, the device's memory does not hold a batch, or the
+            module raised.
     """
     check_training(training)
     for name, split in (("training", train), ("validation", validation)):
@@ -39,7 +41,7 @@ def fit(
     device = device_of(module)
     train, validation = train.to(device), validation.to(device)
     try:
-        with seeded(seed):
+        with seeded(seed), threads_for(module, train.x[: training.batch_size]):
             if isinstance(module, OwnFit):
                 return module.fit(train, validation, training, seed)
             return _descend(module, train, validation, training, seed)
@@ -48,6 +50,10 @@ def fit(
             f"training does not fit in the memory of {device}: try a batch_size below "
             f"{training.batch_size}, or another --device"
         ) from error
+    except TrustError:
+        raise
+    except Exception as error:  # a stranger's module may raise anything
+        raise MethodFailed(f"training failed: {type(error).__name__}: {error}") from error
     finally:
         module.eval()
         module.zero_grad(set_to_none=True)
@@ -60,6 +66,21 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=cards):
         torch.manual_seed(seed)
         yield
+
+
+@contextmanager
+def threads_for(module: nn.Module, batch: Tensor) -> Iterator[None]:
+    """Use one thread inside the block where a batch is so little work that threads only wait.
+
+    On a busy machine the waiting makes small models twenty times slower than one thread does.
+    """
+    before = torch.get_num_threads()
+    if batch.device.type == "cpu" and _work(module, batch) < WORK_FOR_THREADS:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -186,6 +207,16 @@ def _check_finite(curve: list[Epoch], training: Training) -> None:
             f"the training loss is not a finite number after epoch {len(curve)}: try a "
             f"learning_rate below {training.learning_rate}, or look for odd values in the data"
         )
+
+
+def _work(module: nn.Module, batch: Tensor) -> int:
+    """Return the operations of one pass; counted, not timed, so that every run decides alike."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    module.eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(batch)
+    return counter.get_total_flops()
 
 
 def _optimizer(

@@ -12,7 +12,7 @@ from trustml.registry import model
 
 @model(
     source="LeCun et al. 1989; default widths of Wong et al. 2020, arXiv:2001.03994",
-    training=Training(epochs=30, batch_size=64, learning_rate=2e-3, patience=4),
+    training=Training(epochs=30, batch_size=64, learning_rate=3e-3, patience=5),
 )
 def cnn(
     domain: Domain,

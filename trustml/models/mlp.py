@@ -11,7 +11,7 @@ from trustml.registry import model
 
 @model(
     source="Rumelhart, Hinton, Williams 1986, Nature 323",
-    training=Training(epochs=30, batch_size=64, learning_rate=2e-3, patience=5),
+    training=Training(epochs=30, batch_size=64, learning_rate=3e-3, patience=5),
 )
 def mlp(
     domain: Domain,

@@ -150,8 +150,8 @@ def get(kind: str, name: str) -> Plugin:
 def names(kind: str) -> list[str]:
     """Return every known name of the kind, built-in first. Guests that do not load are left out."""
     load_guests()
-    return sorted({*built_in_names(kind), *(name for k, name in _plugins if k == kind)},
-                  key=lambda name: ("/" in name, name))  # fmt: skip
+    known = {*built_in_names(kind), *(name for k, name in _plugins if k == kind)}
+    return sorted(known, key=lambda name: ("/" in name, name))
 
 
 def all_of(kind: str) -> list[Plugin]:
@@ -227,8 +227,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _load_guest_of(name: str) -> None:
-    package = name.split("/")[0]
-    points = entry_points(group=GROUP)
+    package, points = name.split("/")[0], entry_points(group=GROUP)
     if package not in points.names:
         raise UnknownName.of("plugin package", package, points.names)
     points = points.select(name=package)

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from trustml.access import frozen, in_blocks
 from trustml.benchmarks import samples as on_disk
-from trustml.benchmarks.harness import CASES, PLAN, SAMPLES, finished
-from trustml.benchmarks.plan import from_json
+from trustml.benchmarks.harness import CASES, SAMPLES, finished
+from trustml.benchmarks.plan import read_plan
 from trustml.benchmarks.samples import FOOLED
 from trustml.benchmarks.setting import examined, load_data
 from trustml.benchmarks.verify import recorded_setting
@@ -37,7 +37,7 @@ def fooled(folder: Path, count: int) -> Fooled:
     """
     records = finished(folder)
     record = _last_with_success(records, folder)
-    plan = from_json((folder / PLAN).read_text(encoding="utf-8"))
+    plan = read_plan(folder)
     dataset = load_data(plan.data, plan.data_dir)
     samples, _ = on_disk.read(folder / CASES / record.case / SAMPLES)
     split = examined(plan, dataset.test)

@@ -11,14 +11,15 @@ import torch
 from trustml.benchmarks import samples as on_disk
 from trustml.benchmarks.judge import Exam, judged
 from trustml.benchmarks.place import device_of, exact_arithmetic, place
-from trustml.benchmarks.plan import NOISE, Case, Plan, cases, checked, from_json
-from trustml.benchmarks.samples import CLEAN_WRONG, FOOLED, Samples, joined, sealed
+from trustml.benchmarks.plan import ALL, NOISE, PLAN, Case, Plan, cases, checked, read_plan
+from trustml.benchmarks.samples import CLEAN_WRONG, FOOLED, Made, Samples, joined, sealed
 from trustml.benchmarks.scores import cost, scores, worst_case
 from trustml.benchmarks.setting import Setting, load_data, settle
 from trustml.contracts import Cost, Dataset, Record, Status
 from trustml.errors import (
     BadInput,
     BrokenClaim,
+    DiskFull,
     MethodFailed,
     NotApplicable,
     TrustError,
@@ -27,9 +28,9 @@ from trustml.errors import (
 from trustml.files import append_line, locked, write_whole
 from trustml.progress import progress
 from trustml.recipes import choose, read_recipe
-from trustml.records import read_records, to_line
+from trustml.records import plain, read_records, to_line
 
-RECORDS, PLAN, CASES, MODELS = "records.jsonl", "plan.json", "cases", "models"
+RECORDS, CASES, MODELS = "records.jsonl", "cases", "models"
 SAMPLES = "samples.safetensors"
 
 
@@ -40,15 +41,13 @@ def start(plan: Plan, folder: Path) -> Iterator[Record]:
         UsageError: the plan cannot be carried out, or the folder is not empty.
         TrustError: nothing could be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BadInput(
-            f"{folder} is not empty; choose another --out, or continue it with --resume {folder}"
-        )
+    _check_empty(folder)
     plan = checked(plan)
     device_of(plan.device)
     dataset = load_data(plan.data, plan.data_dir)
     plans = cases(plan, dataset)
     with locked(folder):
+        _check_empty(folder)  # another process may have been quicker
         write_whole(folder / PLAN, plan.to_json().encode())
         yield from _run(plan, plans, dataset, folder)
 
@@ -59,9 +58,7 @@ def resume(folder: Path) -> Iterator[Record]:
     Raises:
         UsageError: the folder holds no run, or another process is at work in it.
     """
-    if not (folder / PLAN).is_file():
-        raise BadInput(f"{folder} holds no run: there is no {PLAN} in it")
-    plan = checked(from_json((folder / PLAN).read_text(encoding="utf-8")))
+    plan = checked(read_plan(folder))
     dataset = load_data(plan.data, plan.data_dir)
     with locked(folder):
         yield from _run(plan, cases(plan, dataset), dataset, folder)
@@ -73,9 +70,26 @@ def finished(folder: Path) -> list[Record]:
     Raises:
         BadInput: the folder holds no run, or a record is damaged.
     """
-    if not (folder / PLAN).is_file():
-        raise BadInput(f"{folder} holds no run: there is no {PLAN} in it")
+    read_plan(folder)
     return read_records(folder / RECORDS)
+
+
+def _check_empty(folder: Path) -> None:
+    """Refuse a folder with anything in it but what a kill before the plan was written leaves.
+
+    Raises:
+        BadInput: the folder holds something, or is none.
+    """
+    try:
+        names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    except OSError as error:
+        raise BadInput(f"--out {folder}: {error.strerror}; name a new folder") from error
+    if PLAN in names:
+        raise BadInput(
+            f"{folder} holds a run; choose another --out, or continue it with --resume {folder}"
+        )
+    if any(name != ".lock" and not name.startswith(f".{PLAN}.") for name in names):
+        raise BadInput(f"{folder} is not empty; choose another --out")
 
 
 def _run(plan: Plan, todo: list[Case], dataset: Dataset, folder: Path) -> Iterator[Record]:
@@ -102,7 +116,7 @@ def _settled(
     """Return the model's setting, or why there is none: each of its cases then says so."""
     try:
         return settle(plan, read_recipe(text), dataset, device, folder / MODELS)
-    except UsageError:
+    except (UsageError, DiskFull, BrokenClaim):
         raise
     except TrustError as error:
         return error
@@ -121,8 +135,8 @@ def _examined(
     blank = Record(
         case=case.name,
         kind="attack" if attack else "union",
-        plugin=attack.plugin.name if attack else "all",
-        options=attack.options if attack else {},
+        plugin=attack.plugin.name if attack else ALL,
+        options=plain(attack.options) if attack else {},
         model=case.model,
         weights="",
         data=plan.data,
@@ -171,12 +185,13 @@ def _attacked(
     if exam.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(exam.device)
     with progress(f"{home.name}", len(right)) as advance:
-        for number, rows in enumerate(right.split(batch_size)):
+        # An empty tensor splits into one empty batch; there is nothing to attack in it.
+        for number, rows in enumerate(right.split(batch_size) if len(right) else ()):
             file = home / "batches" / f"{number:06d}.safetensors"
-            part, took, said = _batch(exam, rows, file)
+            part, made = _batch(exam, rows, file)
             parts.append(part)
-            seconds += took
-            notes += said
+            seconds += made.seconds
+            notes += made.notes
             advance(len(rows))
     samples = _in_order(joined(parts), exam.setting.split.ids)
     peak = (
@@ -193,16 +208,16 @@ def _attacked(
     )
 
 
-def _batch(exam: Exam, rows: torch.Tensor, file: Path) -> tuple[Samples, float, tuple[str, ...]]:
+def _batch(exam: Exam, rows: torch.Tensor, file: Path) -> tuple[Samples, Made]:
     """Return a batch's verdicts: those on disk from before a stop, or new ones, then on disk."""
     if file.exists():
         with suppress(BrokenClaim):  # a damaged batch is done again
-            done, seconds = on_disk.read(file)
-            if torch.equal(done.ids, exam.setting.split.ids[rows]):
-                return done, seconds, ()
-    part, seconds, notes = judged(exam, exam.setting.split.at(rows))
-    on_disk.write(part, file, seconds)
-    return part, seconds, notes
+            known = on_disk.read(file)
+            if torch.equal(known[0].ids, exam.setting.split.ids[rows]):
+                return known
+    part, made = judged(exam, exam.setting.split.at(rows))
+    on_disk.write(part, file, made)
+    return part, made
 
 
 def _union(blank: Record, home: Path, group: list[Record]) -> Record:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trustml.access import BLOCK_ROWS, Handed, frozen, in_blocks
-from trustml.benchmarks.samples import FOOLED, NORMS, ROBUST, Samples, joined, sealed
+from trustml.benchmarks.samples import FOOLED, NORMS, ROBUST, Made, Samples, joined, sealed
 from trustml.benchmarks.setting import Setting, check_logits
 from trustml.contracts import Classifier, Norm, Split
 from trustml.errors import MethodFailed, TrustError
@@ -53,8 +53,8 @@ class Exam:
         return torch.where(y == int(self.target), following, int(self.target))
 
 
-def judged(exam: Exam, batch: Split) -> tuple[Samples, float, tuple[str, ...]]:
-    """Return the verdicts on a batch of rightly read samples, the attack's seconds, and notes.
+def judged(exam: Exam, batch: Split) -> tuple[Samples, Made]:
+    """Return the verdicts on a batch of rightly read samples, and what they took.
 
     Where memory does not suffice, the batch is halved, and again.
 
@@ -62,7 +62,8 @@ def judged(exam: Exam, batch: Split) -> tuple[Samples, float, tuple[str, ...]]:
         TrustError: the attack raised or broke its contract, or one sample is too much for memory.
     """
     try:
-        return (*_judged_at_once(exam, batch), ())
+        samples, seconds = _judged_at_once(exam, batch)
+        return samples, Made(seconds)
     except (RuntimeError, MemoryError) as error:
         if not _is_memory(error):
             raise _failure(exam, error) from error
@@ -72,10 +73,12 @@ def judged(exam: Exam, batch: Split) -> tuple[Samples, float, tuple[str, ...]]:
         torch.cuda.empty_cache()
     middle = (len(batch) + 1) // 2
     smaller = replace(exam, block=min(exam.block, middle))
-    first = judged(smaller, batch.at(slice(0, middle)))
-    second = judged(smaller, batch.at(slice(middle, None)))
-    notes = (f"out of memory: batch halved to {middle}", *first[2], *second[2])
-    return joined([first[0], second[0]]), first[1] + second[1], tuple(dict.fromkeys(notes))
+    parts, made = zip(
+        *(judged(smaller, batch.at(half)) for half in (slice(0, middle), slice(middle, None))),
+        strict=True,
+    )
+    said = [f"out of memory: batch halved to {middle}", *made[0].notes, *made[1].notes]
+    return joined(parts), Made(made[0].seconds + made[1].seconds, tuple(dict.fromkeys(said)))
 
 
 def reread(exam: Exam, candidate: Tensor, goals: Tensor) -> Tensor:
@@ -119,12 +122,12 @@ def _timed_attack(exam: Exam, model: Handed, batch: Split, goals: Tensor) -> tup
     try:
         with frozen(exam.setting.module):
             candidate = exam.attack.plugin.function(
-                model, batch.x.clone(), goals, exam.threat,
+                model, batch.x.clone(), goals.clone(), exam.threat,
                 random=keyed(exam.seed, batch.ids), **exam.attack.options,
             )  # fmt: skip
     except (TrustError, MemoryError, KeyboardInterrupt):
         raise
-    except Exception as error:  # a stranger's attack may raise anything
+    except (Exception, SystemExit) as error:  # a stranger's attack may raise anything
         if _is_memory(error):
             raise
         raise _failure(exam, error) from error
@@ -144,10 +147,12 @@ def _checked(candidate: object, x: Tensor) -> Tensor:
         raise MethodFailed(f"it returned shape {tuple(candidate.shape)}, not {tuple(x.shape)}")
     if not candidate.is_floating_point():
         raise MethodFailed(f"it returned {candidate.dtype}, not a floating type")
+    # Finite in the precision that counts: a float64 beyond float32's range is infinite there.
+    candidate = candidate.detach().to(x.device, x.dtype)
     finite = candidate.isfinite().flatten(1).all(1)
     if not finite.all():
         raise MethodFailed(f"it returned NaN or infinity for {int((~finite).sum())} samples")
-    return candidate.detach().to(x.device, x.dtype)
+    return candidate
 
 
 def _failure(exam: Exam, error: BaseException) -> MethodFailed:
@@ -157,7 +162,8 @@ def _failure(exam: Exam, error: BaseException) -> MethodFailed:
 
 def _is_memory(error: BaseException) -> bool:
     text = str(error).lower()
-    return isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY)
+    said = any(words in text for words in _NO_MEMORY)
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and said)
 
 
 def _wait(device: torch.device) -> None:

@@ -5,15 +5,18 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from trustml import registry
 from trustml.contracts import Dataset, Norm
-from trustml.errors import BadInput, BadOption, UnknownName
+from trustml.errors import BadInput, BadOption, UnknownName, UsageError
 from trustml.geometry import diameter
+from trustml.options import read, write
 from trustml.recipes import Choice, choose, read_recipe
 
-NOISE = "noise"
+PLAN = "plan.json"
+NOISE, ALL = "noise", "all"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,8 @@ def checked(plan: Plan) -> Plan:
     """
     for path in plan.plugins:
         registry.load_file(path)
+    if not plan.models:
+        raise BadOption("no model to examine; name one with --model")
     for norm in plan.norms:
         if norm not in get_args(Norm):
             raise UnknownName.of("norm", norm, get_args(Norm))
@@ -91,12 +96,28 @@ def checked(plan: Plan) -> Plan:
     models = [read_recipe(text) for text in plan.models]
     return replace(
         plan,
+        norms=_unique(plan.norms),
+        epsilons=_unique(plan.epsilons),
         models=_unique(replace(r, model=_anywhere(r.model)).text for r in models),
         attacks=_unique(_anywhere(attack).text for attack in attacks),
         data=_anywhere(choose("data", plan.data)).text,
         data_dir=plan.data_dir and str(Path(plan.data_dir).resolve()),
         plugins=tuple(str(Path(path).resolve()) for path in plan.plugins),
     )
+
+
+def read_plan(folder: Path) -> Plan:
+    """Return the plan of a run.
+
+    Raises:
+        BadInput: the folder holds no run, or its plan is damaged.
+    """
+    if not (folder / PLAN).is_file():
+        raise BadInput(f"{folder} holds no run: there is no {PLAN} in it")
+    try:
+        return from_json((folder / PLAN).read_text(encoding="utf-8"))
+    except (OSError, ValueError, BadInput) as error:
+        raise BadInput(f"{folder / PLAN}: {error}") from error
 
 
 def from_json(text: str) -> Plan:
@@ -106,11 +127,17 @@ def from_json(text: str) -> Plan:
         BadInput: the text is not a plan.
     """
     try:
-        read = json.loads(text).items()
-        facts: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in read}
-        return Plan(**facts)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise BadInput(f"plan.json is not a plan ({error})") from error
+        found = json.loads(text).items()
+        facts: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found}
+        plan = Plan(**facts)
+        for name, kind in get_type_hints(Plan).items():
+            value = getattr(plan, name)
+            if read(write(value), kind, name) != value:
+                raise ValueError(f"{name} is {value!r}")
+        _, _ = plan.shard
+    except (ValueError, TypeError, AttributeError, UsageError) as error:
+        raise BadInput(f"not a plan ({error})") from error
+    return plan
 
 
 def cases(plan: Plan, dataset: Dataset) -> list[Case]:
@@ -118,17 +145,23 @@ def cases(plan: Plan, dataset: Dataset) -> list[Case]:
 
     Raises:
         BadInput: the data have no usual budget for a norm and the plan names no epsilon.
+        BadOption: the data have no such class to aim at.
     """
+    classes = dataset.test.classes
+    if plan.target.isdecimal() and int(plan.target) >= classes:
+        raise BadOption(f"--target {plan.target}: {plan.data} has classes 0 to {classes - 1}")
     found: list[Case] = []
     model_names = _labels([read_recipe(text).name for text in plan.models])
-    attack_names = _labels([choose("attack", text).plugin.name for text in plan.attacks])
+    attack_names = _labels([ALL, *(choose("attack", text).plugin.name for text in plan.attacks)])
     for model, model_name in zip(plan.models, model_names, strict=True):
         for norm in plan.norms:
-            for epsilon in _epsilons(plan, norm, dataset):
-                group = f"{model_name}-{norm}-{epsilon:.6g}"
-                for text, name in zip(plan.attacks, attack_names, strict=True):
+            epsilons = _epsilons(plan, norm, dataset)
+            sizes = _labels([f"{epsilon:.6g}" for epsilon in epsilons])
+            for epsilon, size in zip(epsilons, sizes, strict=True):
+                group = f"{model_name}-{norm}-{size}"
+                for text, name in zip(plan.attacks, attack_names[1:], strict=True):
                     found.append(Case(f"{group}-{name}", model, norm, epsilon, text))
-                found.append(Case(f"{group}-all", model, norm, epsilon, None))
+                found.append(Case(f"{group}-{ALL}", model, norm, epsilon, None))
     return found
 
 
@@ -146,7 +179,7 @@ def _anywhere(choice: Choice) -> Choice:
     files = {
         name: str(Path(value).expanduser().resolve())
         for name, value in choice.options.items()
-        if name in ("path", "weights") and isinstance(value, str) and value
+        if name in ("path", "test_path", "weights") and value and Path(value).expanduser().exists()
     }
     return Choice(choice.plugin, {**choice.options, **files})
 
@@ -172,9 +205,14 @@ def _check_numbers(plan: Plan) -> None:
             raise BadOption(
                 f"--{name.replace('_', '-')} must be {least} or more, not {getattr(plan, name)}"
             )
+    if plan.seed >= 1 << 63:
+        raise BadOption(f"--seed must be below 2^63, not {plan.seed}")
     index, count = plan.shard
-    if not 0 <= index < count:
-        raise BadOption(f"--shard {index}/{count}: the index must be in 0..{count - 1}")
+    if count < 1 or not 0 <= index < count:
+        raise BadOption(
+            f"--shard {index}/{count}: parts are numbered from 0, so write 0/{max(count, 1)} to "
+            f"{max(count, 1) - 1}/{max(count, 1)}"
+        )
     if plan.order not in ("given", "reversed"):
         raise UnknownName.of("order", plan.order, ("given", "reversed"))
     if plan.target not in ("none", "next") and not plan.target.isdecimal():
@@ -191,8 +229,8 @@ def _check_norm(attack: Choice, norm: Norm) -> None:
         )
 
 
-def _unique(texts: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(texts))
+def _unique(values: Iterable[T]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys(values))
 
 
 def _labels(names: list[str]) -> list[str]:

@@ -1,10 +1,12 @@
 """The verdict on every sample of a case, on disk: tensors with a digest a sample, written whole."""
 
 import hashlib
+import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -16,6 +18,7 @@ from trustml.errors import BrokenClaim
 from trustml.files import write_whole
 
 ROBUST, FOOLED, CLEAN_WRONG = 0, 1, 2
+SEAL = "seal"
 NORMS: tuple[Norm, ...] = ("l0", "l1", "l2", "linf")
 
 
@@ -49,6 +52,14 @@ class Samples:
         return Samples(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What it took to make samples: the attack's seconds, and what is to be said of it."""
+
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
 def sealed(
     ids: Tensor,
     verdict: Tensor,
@@ -70,16 +81,21 @@ def joined(parts: Sequence[Samples]) -> Samples:
     return Samples(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Samples)))
 
 
-def write(samples: Samples, path: Path, seconds: float = 0.0) -> str:
-    """Write the file whole; return its SHA-256. `seconds` travel in the header."""
+def write(samples: Samples, path: Path, made: Made = Made()) -> str:
+    """Write the file whole; return its SHA-256. How the samples were made travels in the header."""
     tensors = {field.name: getattr(samples, field.name).contiguous() for field in fields(samples)}
-    content = save(tensors, metadata={"seconds": repr(seconds)})
-    write_whole(path, content)
+    facts = {"seconds": repr(made.seconds), "notes": json.dumps(made.notes)}
+    tensors[SEAL] = torch.zeros(16, dtype=torch.uint8)
+    content = bytearray(save(tensors, metadata=facts))
+    # The header cannot hold its own digest, so this takes its place among the tensors.
+    start = _end(content) + _header(content)[SEAL]["data_offsets"][0]
+    content[start : start + 16] = _seal(content)
+    write_whole(path, bytes(content))
     return hashlib.sha256(content).hexdigest()
 
 
-def read(path: Path) -> tuple[Samples, float]:
-    """Return the samples and the seconds of a file, every digest checked.
+def read(path: Path) -> tuple[Samples, Made]:
+    """Return the samples of a file and how they were made; not one byte of it may have changed.
 
     Raises:
         BrokenClaim: the file is missing or cut short, or a sample, named, is not as written.
@@ -87,29 +103,37 @@ def read(path: Path) -> tuple[Samples, float]:
     try:
         content = path.read_bytes()
         tensors = load(content)
-        length = struct.unpack("<Q", content[:8])[0]
-        seconds = float(_header(content[8 : 8 + length])["seconds"])
+        whole = tensors.pop(SEAL).numpy().tobytes() == _seal(content)
+        facts = _header(content)["__metadata__"]
+        made = Made(float(facts["seconds"]), tuple(json.loads(facts["notes"])))
         samples = Samples(**tensors)
     except FileNotFoundError as error:
         raise BrokenClaim(f"{path} is missing") from error
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise BrokenClaim(f"{path} cannot be read: {error}") from error
+    if not whole:
+        raise BrokenClaim(f"{path}: its header is not as it was written")
     parts = tuple(getattr(samples, f.name) for f in fields(samples) if f.name != "digest")
-    if len({len(part) for part in (*parts, samples.digest)}) != 1:
-        raise BrokenClaim(f"{path}: its tensors differ in length")
     changed = (_digests(parts) != samples.digest).any(1).nonzero().flatten()
     if len(changed):
         place = int(changed[0])
         raise BrokenClaim(
             f"{path}: sample {place} (id {int(samples.ids[place])}) is not as it was written"
         )
-    return samples, seconds
+    return samples, made
 
 
-def _header(text: bytes) -> dict[str, str]:
-    import json
+def _end(content: bytes | bytearray) -> int:
+    """Return where the header of a safetensors file ends and its tensors begin."""
+    return 8 + int(struct.unpack("<Q", content[:8])[0])
 
-    return dict(json.loads(text)["__metadata__"])
+
+def _header(content: bytes | bytearray) -> dict[str, Any]:
+    return dict(json.loads(content[8 : _end(content)]))
+
+
+def _seal(content: bytes | bytearray) -> bytes:
+    return hashlib.blake2b(content[: _end(content)], digest_size=16).digest()
 
 
 def _digests(parts: Sequence[Tensor]) -> Tensor:

@@ -1,5 +1,9 @@
 """What cases share: the data, and a model with what it says of the clean inputs."""
 
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,12 +13,12 @@ from torch import Tensor, nn
 
 from trustml.access import BLOCK_ROWS, frozen, in_blocks
 from trustml.benchmarks.plan import Plan
-from trustml.contracts import Dataset, Split
-from trustml.errors import MethodFailed, NotApplicable, TrustError
+from trustml.contracts import Dataset, Domain, Split
+from trustml.errors import BadInput, BrokenClaim, MethodFailed, NotApplicable, TrustError
 from trustml.files import write_whole
 from trustml.recipes import Recipe, choose
 from trustml.splits import data_hash
-from trustml.store import trained
+from trustml.store import Trained, build, load_weights, trained, weights_hash
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,19 +42,21 @@ def load_data(text: str, folder: str | None) -> Dataset:
         MethodFailed: the loader raised something unforeseen.
     """
     choice = choose("data", text)
-    try:
+    with blaming(f"data {choice.plugin.name}"):
         dataset: Dataset = choice.plugin.function(folder=folder, **choice.options)
-    except TrustError:
-        raise
-    except Exception as error:  # a stranger's loader may raise anything
-        raise MethodFailed(f"data {choice.plugin.name}: {type(error).__name__}: {error}") from error
     return dataset
 
 
 def examined(plan: Plan, test: Split) -> Split:
-    """Return the test samples that the plan asks for."""
+    """Return the test samples that the plan asks for.
+
+    Raises:
+        BadInput: they are none.
+    """
     rows = torch.arange(min(len(test), plan.limit or len(test)))
     index, count = plan.shard
+    if index >= len(rows):
+        raise BadInput(f"--shard {index}/{count} of {len(rows)} samples is empty; use fewer shards")
     rows = rows[index::count]
     return test.at(rows.flip(0) if plan.order == "reversed" else rows)
 
@@ -58,28 +64,112 @@ def examined(plan: Plan, test: Split) -> Split:
 def settle(
     plan: Plan, recipe: Recipe, dataset: Dataset, device: torch.device, keep: Path
 ) -> Setting:
-    """Return the trained model on the plan's samples; its weights are kept in the folder `keep`.
+    """Return the trained model on the plan's samples, both as they were if the run began before.
+
+    Args:
+        plan: the run's.
+        recipe: of the model.
+        dataset: to be trained and examined on.
+        device: where the model shall live.
+        keep: the run's folder for its models.
 
     Raises:
-        TrustError: the model cannot be built, trained or loaded, or its answers are not logits.
+        TrustError: the model cannot be built, trained or loaded, or its answers are not logits, or
+            the data have changed since the run began.
     """
     if recipe.safeguards:
         raise NotApplicable(
             "this version examines models without safeguards; leave out what follows +"
         )
-    result = trained(recipe, dataset, plan.seed, device)
-    own = keep / f"{result.weights_hash[:16]}.safetensors"
-    if not own.exists():
-        keep_weights(result.module, own)
     split = examined(plan, dataset.test)
-    logits = clean_logits(result.module, split, device)
-    notes = list(result.notes)
-    if not _keeps_bits(result.module, split.x[:BLOCK_ROWS].to(device)):
-        notes.append("this device's answers depend on a sample's place in the batch (last bits)")
+    with blaming(f"model {recipe.name}"):
+        known = _kept(plan, recipe, split, keep)
+        if known is None:
+            known = trained(recipe, dataset, plan.seed, device)
+            _keep(known, recipe, split, keep)
+        module = known.module.to(device).eval()
+        logits = clean_logits(module, split, device)
+        notes = list(known.notes)
+        if not _keeps_bits(module, split.x[:BLOCK_ROWS].to(device)):
+            notes.append(
+                "this device's answers depend on a sample's place in the batch (last bits)"
+            )
     right = (logits.argmax(1) == split.y.to(device)).cpu()
-    return Setting(
-        recipe, result.module, result.weights_hash, split, data_hash(split), right, tuple(notes)
-    )
+    return Setting(recipe, module, known.weights_hash, split, data_hash(split), right, tuple(notes))
+
+
+@contextmanager
+def blaming(plugin: str) -> Iterator[None]:
+    """Turn whatever a plugin raises inside the block into one line that names it.
+
+    Raises:
+        MethodFailed: it raised something that is not a TrustError.
+    """
+    try:
+        yield
+    except TrustError:
+        raise
+    except (Exception, SystemExit) as error:  # a stranger's plugin may raise anything
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise MethodFailed(f"{plugin} raised {type(error).__name__}: {first}") from error
+
+
+def _keep(known: Trained, recipe: Recipe, split: Split, keep: Path) -> None:
+    """Write the weights, then which weights and samples the run has: a run is of one piece."""
+    keep_weights(known.module, keep / f"{known.weights_hash[:16]}.safetensors")
+    facts = {
+        "recipe": recipe.text,
+        "weights": known.weights_hash,
+        "data_hash": data_hash(split),
+        "notes": known.notes,
+    }
+    write_whole(_facts_file(recipe, keep), json.dumps(facts, indent=1).encode())
+
+
+def _kept(plan: Plan, recipe: Recipe, split: Split, keep: Path) -> Trained | None:
+    """Return the model that the run began with, or None if it has not begun with this one.
+
+    Raises:
+        BadInput: the samples are others now.
+        BrokenClaim: the run's own files are damaged.
+    """
+    file = _facts_file(recipe, keep)
+    if not file.exists():
+        return None
+    try:
+        facts = json.loads(file.read_bytes())
+        weights, data, notes = facts["weights"], facts["data_hash"], tuple(facts["notes"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BrokenClaim(f"{file} is damaged ({error})") from error
+    if data != data_hash(split):
+        raise BadInput(
+            f"{plan.data} no longer holds the samples that this run began with; start a new run"
+        )
+    module = recorded_module(recipe, split.domain, plan.seed, (weights, keep))
+    return Trained(module, weights, (), 0.0, True, notes)
+
+
+def recorded_module(
+    recipe: Recipe, domain: Domain, seed: int, where: tuple[str, Path]
+) -> nn.Module:
+    """Return the module with the weights of the given hash, from a run's folder for its models.
+
+    Raises:
+        BrokenClaim: they are missing, damaged, or others.
+    """
+    weights, keep = where
+    module, path = build(recipe, domain, seed), keep / f"{weights[:16]}.safetensors"
+    try:
+        load_weights(module, path)
+    except BadInput as error:
+        raise BrokenClaim(str(error)) from error
+    if weights_hash(module) != weights:
+        raise BrokenClaim(f"{path} does not hold the weights that the run was made with")
+    return module
+
+
+def _facts_file(recipe: Recipe, keep: Path) -> Path:
+    return keep / f"{hashlib.sha256(recipe.text.encode()).hexdigest()[:16]}.json"
 
 
 def clean_logits(module: nn.Module, split: Split, device: torch.device) -> Tensor:

@@ -7,21 +7,20 @@ import torch
 
 from trustml.access import frozen, in_blocks
 from trustml.benchmarks import samples as on_disk
-from trustml.benchmarks.harness import CASES, MODELS, PLAN, RECORDS, SAMPLES
+from trustml.benchmarks.harness import CASES, MODELS, RECORDS, SAMPLES
 from trustml.benchmarks.judge import Exam, reread
 from trustml.benchmarks.place import device_of, exact_arithmetic
-from trustml.benchmarks.plan import Plan, from_json
+from trustml.benchmarks.plan import Plan, read_plan
 from trustml.benchmarks.samples import CLEAN_WRONG, FOOLED, NORMS, Samples
 from trustml.benchmarks.scores import scores
-from trustml.benchmarks.setting import Setting, examined, load_data
+from trustml.benchmarks.setting import Setting, examined, load_data, recorded_module
 from trustml.contracts import Dataset, Record
-from trustml.errors import BadInput, BrokenClaim
+from trustml.errors import BrokenClaim
 from trustml.files import file_hash
 from trustml.geometry import distance
 from trustml.recipes import choose, read_recipe
 from trustml.records import read_records
 from trustml.splits import data_hash
-from trustml.store import build, load_weights, weights_hash
 
 
 def verify(folder: Path, device: str = "auto") -> Iterator[Record]:
@@ -31,10 +30,8 @@ def verify(folder: Path, device: str = "auto") -> Iterator[Record]:
         BrokenClaim: the first claim that does not hold; case and sample are named.
         BadInput: the folder holds no run.
     """
-    if not (folder / PLAN).is_file():
-        raise BadInput(f"{folder} holds no run: there is no {PLAN} in it")
     exact_arithmetic()
-    plan = from_json((folder / PLAN).read_text(encoding="utf-8"))
+    plan = read_plan(folder)
     records = read_records(folder / RECORDS)
     # Bytes first: it is quick, and needs neither the data nor the model.
     stored = {r.case: _stored(r, folder) for r in records if r.samples}
@@ -61,14 +58,9 @@ def recorded_setting(
 ) -> Setting:
     """Return the recorded model, from the run's own folder, on the recorded samples."""
     recipe = read_recipe(record.model)
-    module = build(recipe, dataset.train.domain, plan.seed)
-    path = folder / MODELS / f"{record.weights[:16]}.safetensors"
-    try:
-        load_weights(module, path)
-    except BadInput as error:
-        raise BrokenClaim(f"{record.case}: {error}") from error
-    if weights_hash(module) != record.weights:
-        raise BrokenClaim(f"{path} does not hold the weights that {record.case} was run with")
+    module = recorded_module(
+        recipe, dataset.test.domain, plan.seed, (record.weights, folder / MODELS)
+    )
     split = examined(plan, dataset.test)
     if data_hash(split) != record.data_hash:
         raise BrokenClaim(f"{record.case}: {plan.data} no longer holds the samples of this run")

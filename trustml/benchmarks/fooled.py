@@ -9,7 +9,7 @@ from torch import Tensor
 from trustml.access import frozen, in_blocks
 from trustml.benchmarks import samples as on_disk
 from trustml.benchmarks.harness import CASES, SAMPLES, finished
-from trustml.benchmarks.plan import read_plan
+from trustml.benchmarks.plan import checked, read_plan
 from trustml.benchmarks.samples import FOOLED
 from trustml.benchmarks.setting import examined, load_data
 from trustml.benchmarks.verify import recorded_setting
@@ -37,12 +37,12 @@ def fooled(folder: Path, count: int) -> Fooled:
     """
     records = finished(folder)
     record = _last_with_success(records, folder)
-    plan = read_plan(folder)
+    plan = checked(read_plan(folder))
     dataset = load_data(plan.data, plan.data_dir)
     samples, _ = on_disk.read(folder / CASES / record.case / SAMPLES)
     split = examined(plan, dataset.test)
     rows = _spread(split.y, (samples.verdict == FOOLED).nonzero().flatten(), count)
-    module = recorded_setting(plan, record, dataset, folder, "cpu").module
+    module = recorded_setting(plan, record, dataset, folder, torch.device("cpu")).module
     with frozen(module), torch.no_grad():
         answers = in_blocks(module, samples.adversarial[rows]).argmax(1)
     names = dataset.class_names

@@ -11,7 +11,17 @@ import torch
 from trustml.benchmarks import samples as on_disk
 from trustml.benchmarks.judge import Exam, judged
 from trustml.benchmarks.place import device_of, exact_arithmetic, place
-from trustml.benchmarks.plan import ALL, NOISE, PLAN, Case, Plan, cases, checked, read_plan
+from trustml.benchmarks.plan import (
+    ALL,
+    NOISE,
+    PLAN,
+    Case,
+    Plan,
+    cases,
+    checked,
+    read_plan,
+    threat_facts,
+)
 from trustml.benchmarks.samples import CLEAN_WRONG, FOOLED, Made, Samples, joined, sealed
 from trustml.benchmarks.scores import cost, scores, worst_case
 from trustml.benchmarks.setting import Setting, load_data, settle
@@ -142,12 +152,7 @@ def _examined(
         data=plan.data,
         data_hash="",
         seed=plan.seed,
-        threat={
-            "norm": case.norm,
-            "epsilon": case.epsilon,
-            "target": plan.target,
-            "whole_box": plan.curve,
-        },
+        threat=threat_facts(plan, case),
         scores={},
         cost=Cost(),
         place=place(device),

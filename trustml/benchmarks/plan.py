@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from trustml import registry
-from trustml.contracts import Dataset, Norm
+from trustml.contracts import Dataset, Json, Norm
 from trustml.errors import BadInput, BadOption, UnknownName, UsageError
 from trustml.geometry import diameter
 from trustml.options import read, write
@@ -163,6 +163,16 @@ def cases(plan: Plan, dataset: Dataset) -> list[Case]:
                     found.append(Case(f"{group}-{name}", model, norm, epsilon, text))
                 found.append(Case(f"{group}-{ALL}", model, norm, epsilon, None))
     return found
+
+
+def threat_facts(plan: Plan, case: Case) -> dict[str, Json]:
+    """Return what a case's record says of its threat, but for the box, which the data know."""
+    return {
+        "norm": case.norm,
+        "epsilon": case.epsilon,
+        "target": plan.target,
+        "whole_box": plan.curve,
+    }
 
 
 def _epsilons(plan: Plan, norm: Norm, dataset: Dataset) -> tuple[float, ...]:

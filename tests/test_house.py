@@ -24,7 +24,7 @@ FLOORS = (
         "access", "affine", "catalogue", "files", "geometry", "options", "progress", "randomness",
         "recipes", "records", "registry", "splits", "threats",
     ),
-    ("bayes", "metrics", "store", "training"),
+    ("bayes", "bounds", "metrics", "store", "training"),
     (
         "attacks", "attributions", "data", "detectors", "models", "poisoning", "stealing",
         "targets",

@@ -18,24 +18,30 @@ from trustml.threats import Lp
 SAMPLES = 11  # odd, and no multiple of the block that a model is fed in
 BLOCK = 8
 SEED = 5
+# What every attack does at each step, it has done after these; a search of thousands takes minutes.
+SHORT = {"steps": 25, "queries": 200}
 
 
 class Small(nn.Module):
-    """A classifier of few layers: `body` gives the features, `head` the logits."""
+    """A classifier of few layers: `body` gives the features, `head` the logits.
+
+    It computes in float64 and answers in float32, so that its rounding, which can depend on a row's
+    place in the batch, is too small to be seen: what differs then, differs because of the attack.
+    """
 
     def __init__(self, body: nn.Sequential, head: nn.Linear) -> None:
         super().__init__()
-        self.body, self.head = body, head
+        self.body, self.head = body.double(), head.double()
 
     def features(self, x: Tensor) -> Tensor:
         """Return what the head reads, (B, D)."""
-        features: Tensor = self.body(x)
-        return features
+        features: Tensor = self.body(x.double())
+        return features.to(x.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, K)."""
-        logits: Tensor = self.head(self.body(x))
-        return logits
+        logits: Tensor = self.head(self.body(x.double()))
+        return logits.to(x.dtype)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,26 +59,52 @@ class Scene:
         """Return the threat of this budget in the scene's box."""
         return Lp(norm, epsilon, self.low, self.high, targeted)
 
-    def attacked(self, plugin: Plugin, threat: Threat, rows: Tensor | None = None) -> Tensor:
+    def attacked(
+        self, plugin: Plugin, threat: Threat, rows: Tensor | None = None, *, full: bool = False
+    ) -> Tensor:
         """Return the candidates as a run would get them: no more access than the plugin declares.
 
         Skips where the attack says that it is not for this model, or lacks an optional package.
+
+        Args:
+            plugin: the attack.
+            threat: for all samples of the scene.
+            rows: the samples that share the batch, by default all.
+            full: search as long as the attack's defaults say.
         """
         rows = torch.arange(len(self.x)) if rows is None else rows
         handed = Handed(self.model, plugin.facts["needs"], len(rows), block=BLOCK)
         with frozen(self.model):
-            return call(
-                plugin, handed, self.x[rows].clone(), self.y[rows].clone(), threat.at(rows), rows
-            )
+            x, y = self.x[rows].clone(), self.y[rows].clone()
+            return call(plugin, handed, x, y, threat.at(rows), ids=rows, full=full)
 
 
-def call(plugin: Plugin, model: Any, x: Tensor, y: Tensor, threat: Threat, ids: Tensor) -> Tensor:
-    """Return the attack's candidates with its default options, or skip where it does not apply."""
+def call(
+    plugin: Plugin,
+    model: Any,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    *,
+    ids: Tensor,
+    full: bool = False,
+) -> Tensor:
+    """Return the attack's candidates, or skip where it does not apply."""
+    options = {} if full else shortened(plugin)
     try:
-        candidate: Tensor = plugin.function(model, x, y, threat, random=keyed(SEED, ids))
+        candidate: Tensor = plugin.function(model, x, y, threat, random=keyed(SEED, ids), **options)
     except (NotApplicable, MissingPackage) as reason:
         pytest.skip(str(reason))
     return candidate
+
+
+def shortened(plugin: Plugin) -> dict[str, int]:
+    """Return the options that say how long the attack searches, where their defaults are long."""
+    return {
+        option.name: SHORT[option.name]
+        for option in plugin.options
+        if option.name in SHORT and option.default > SHORT[option.name]
+    }
 
 
 def scene(name: str) -> Scene:

@@ -9,11 +9,12 @@ import pytest
 from trustml.registry import load_file
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Register the plugins of `TRUSTML_PLUGINS`, files with what PATH has between folders.
 
     A variable, because pytest reads options before it finds the conftest of a `--pyargs` package.
     """
+    config.addinivalue_line("markers", "slow: takes long; leave it out with -m 'not slow'")
     for path in filter(None, os.environ.get("TRUSTML_PLUGINS", "").split(os.pathsep)):
         load_file(path)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trustml.access import Handed
 from trustml.affine import minimal_distance
-from trustml.conformance._scenes import BLOCK, Scene, Small, call, scene
+from trustml.conformance._scenes import BLOCK, Scene, Small, call, scene, shortened
 from trustml.contracts import Access, Norm
 from trustml.registry import Plugin, all_of
 
@@ -76,6 +76,20 @@ def test_a_sample_never_depends_on_its_batch(plugin: Plugin, norm: Norm, place: 
         )
 
 
+@pytest.mark.slow
+@on_every_norm
+def test_the_same_holds_in_full_length(plugin: Plugin, norm: Norm) -> None:
+    """Attacks that the other tests cut short, searching as long as by default."""
+    if not shortened(plugin):
+        pytest.skip("the other tests run it in full length")
+    stage = scene("image")
+    threat = stage.threat(norm, stage.budgets[norm])
+    together = stage.attacked(plugin, threat, full=True)
+    _check(stage, norm, threat.epsilon, together)
+    part = torch.arange(len(stage.x)).flip(0)[:5]
+    assert torch.equal(stage.attacked(plugin, threat, part, full=True), together[part])
+
+
 @on_every_norm
 def test_everything_is_left_as_it_was(plugin: Plugin, norm: Norm) -> None:
     """Called as a plain function: inputs, weights, modes, gradients, hooks and global state."""
@@ -87,7 +101,7 @@ def test_everything_is_left_as_it_was(plugin: Plugin, norm: Norm) -> None:
     before, random_state = _state(model), torch.get_rng_state()
     limited = plugin.facts["needs"] < Access.GRADIENTS
     handed = Handed(model, plugin.facts["needs"], len(x), block=BLOCK) if limited else model
-    call(plugin, handed, x, y, stage.threat(norm, stage.budgets[norm]), rows)
+    call(plugin, handed, x, y, stage.threat(norm, stage.budgets[norm]), ids=rows)
     assert torch.equal(x, stage.x), "the inputs were changed in place"
     assert not x.requires_grad, "the inputs' requires_grad was left on"
     assert torch.equal(y, stage.y), "the labels were changed in place"
@@ -116,7 +130,7 @@ def test_reaches_the_optimum_of_a_linear_model(plugin: Plugin, norm: Norm) -> No
         weight, bias = head.weight.double(), head.bias.double()
         least = SLACK * minimal_distance(weight, bias, stage.x, y, norm, box)
     threat = stage.threat(norm, least.floor() if norm == "l0" else least)
-    candidate = replace(stage, y=y).attacked(plugin, threat)
+    candidate = replace(stage, y=y).attacked(plugin, threat, full=True)
     with torch.no_grad():
         fooled = stage.model(candidate).argmax(1) != y
     share = f"{int(fooled.sum())} of {len(fooled)} samples misread at {SLACK} × the least budget"

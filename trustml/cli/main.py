@@ -1,17 +1,12 @@
 """The command `trustml`: words → plan; nothing else. Heavy imports wait until a command runs."""
 
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from trustml.errors import BadInput, TrustError, UsageError
-
-if TYPE_CHECKING:
-    from trustml.contracts import Record
+from trustml.errors import TrustError, UsageError
 
 RUNS = Path("trustml-runs")
 PLUGIN = click.option(
@@ -30,18 +25,43 @@ SEED = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="trustml")
-def cli() -> None:
-    r"""Find out how far a classifier can be trusted.
+def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    from importlib.metadata import PackageNotFoundError, version
 
-    \b
-    trustml bench --attack pgd --model mlp      attack a model and judge it
-    trustml list attack                         what there is to choose from
-    """
+    try:
+        click.echo(f"trustml {version('trustml')}")
+    except PackageNotFoundError:
+        click.echo("trustml, not installed: run from its source tree")
+    context.exit()
 
 
-@cli.command()
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+    epilog="\b\nExamples:\n"
+    "  trustml bench --attack pgd --model mlp      attack a model and judge it\n"
+    "  trustml list attack                         what there is to choose from",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Find out how far a classifier can be trusted."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@cli.command(
+    epilog="Example: trustml bench --attack pgd:steps=100 --attack apgd --model cnn --data mnist"
+)
 @click.option(
     "--attack",
     "attacks",
@@ -101,24 +121,22 @@ def cli() -> None:
 @click.option("--resume", metavar="DIR", help="Continue a stopped run; other options are ignored.")
 @JSON
 def bench(out: str | None, resume: str | None, as_json: bool, **words: Any) -> None:
-    r"""Attack models and print how robust they are.
-
-    \b
-    Example: trustml bench --attack pgd:steps=100 --attack apgd --model cnn --data mnist
-    """
+    """Attack models and print how robust they are."""
     from trustml.benchmarks import harness
+    from trustml.benchmarks.plan import checked
+    from trustml.cli.running import new_folder, plan_of, report
 
-    if resume:
+    if resume is not None:
         folder = Path(resume)
         records = harness.resume(folder)
     else:
-        plan = _plan(words)
-        folder = Path(out) if out else _new_folder(plan)
+        plan = checked(plan_of(words))
+        folder = new_folder(RUNS, plan) if out is None else Path(out)
         records = harness.start(plan, folder)
-    _report(records, folder, as_json, curve=bool(words["curve"]) and not resume)
+    report(records, folder, as_json, curve=bool(words["curve"]) and resume is None)
 
 
-@cli.command()
+@cli.command(epilog="Example: trustml show trustml-runs/pgd-mlp-digits --picture fooled.png")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--picture",
@@ -127,15 +145,12 @@ def bench(out: str | None, resume: str | None, as_json: bool, **words: Any) -> N
 )
 @JSON
 def show(run: Path, picture: str | None, as_json: bool) -> None:
-    r"""Print the table of a finished or stopped run, or draw what fooled the model.
-
-    \b
-    Example: trustml show trustml-runs/pgd-mlp-digits --picture fooled.png
-    """
+    """Print the table of a finished or stopped run, or draw what fooled the model."""
     from trustml.benchmarks.harness import finished
+    from trustml.cli.running import report
 
     if picture is None:
-        _report(finished(run), run, as_json)
+        report(finished(run), run, as_json)
         return
     from trustml.benchmarks.fooled import fooled
     from trustml.files import write_whole
@@ -147,16 +162,12 @@ def show(run: Path, picture: str | None, as_json: bool) -> None:
     click.echo(f"drawn: {picture}")
 
 
-@cli.command()
+@cli.command(epilog="Example: trustml compare trustml-runs/before trustml-runs/after")
 @click.argument("first", type=click.Path(path_type=Path))
 @click.argument("second", type=click.Path(path_type=Path))
 @JSON
 def compare(first: Path, second: Path, as_json: bool) -> None:
-    r"""Print how the robust accuracies and verdicts of two runs differ.
-
-    \b
-    Example: trustml compare trustml-runs/before trustml-runs/after
-    """
+    """Print how the robust accuracies and verdicts of two runs differ."""
     import json
     from dataclasses import asdict
 
@@ -172,15 +183,11 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
         console().print(comparison(rows, first, second))
 
 
-@cli.command()
+@cli.command(epilog="Example: trustml verify trustml-runs/pgd-mlp-digits")
 @click.argument("run", type=click.Path(path_type=Path))
 @DEVICE
 def verify(run: Path, device: str) -> None:
-    r"""Check every stored claim of a run again: bytes, ball, box, misreading, scores.
-
-    \b
-    Example: trustml verify trustml-runs/pgd-mlp-digits
-    """
+    """Check every stored claim of a run again: bytes, ball, box, misreading, scores."""
     from trustml.benchmarks.verify import verify as claims
 
     count = 0
@@ -194,22 +201,18 @@ def verify(run: Path, device: str) -> None:
     click.echo(f"Every claim of {count} cases in {run} holds.")
 
 
-@cli.command(name="list")
+@cli.command(name="list", epilog="Example: trustml list attack")
 @click.argument("kind", required=False)
 @PLUGIN
 @JSON
 def list_(kind: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
-    r"""Print what there is: names, sources, options with defaults, access, norms.
-
-    \b
-    Example: trustml list attack
-    """
+    """Print what there is: names, sources, options with defaults, access, norms."""
     from trustml.cli.listing import print_listing
 
     print_listing(kind, plugins, as_json)
 
 
-@cli.command()
+@cli.command(epilog="Example: trustml train --model cnn --data fashion_mnist")
 @click.option("--model", required=True, help="Model, as name:key=value,…")
 @DATA
 @SEED
@@ -219,11 +222,7 @@ def list_(kind: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
 @click.option("--out", metavar="DIR", help="Where figure and weights go. Default: trustml-runs/.")
 @click.option("--fresh", is_flag=True, help="Train again even if the model is in the cache.")
 def train(model: str, out: str | None, **words: Any) -> None:
-    r"""Train a model, keep it, and draw its training figure.
-
-    \b
-    Example: trustml train --model cnn --data fashion_mnist
-    """
+    """Train a model, keep it, and draw its training figure."""
     from trustml.cli.training import print_training
 
     print_training(model, Path(out) if out else RUNS, **words)
@@ -246,75 +245,8 @@ def main() -> None:
     except TrustError as error:
         click.echo(f"Error: {' '.join(str(error).split())}", err=True)
         sys.exit(2 if isinstance(error, UsageError) else 1)
-
-
-def _plan(words: dict[str, Any]) -> Any:
-    from trustml.benchmarks.plan import Plan
-    from trustml.options import number
-
-    try:
-        epsilons = tuple(number(text) for text in words.pop("epsilons"))
-    except (ValueError, ZeroDivisionError) as error:
-        raise BadInput(
-            f"--epsilon must be a finite number above 0, such as 0.1 or 8/255: {error}"
-        ) from error
-    index, slash, count = words.pop("shard").partition("/")
-    if not (slash and index.isdecimal() and count.isdecimal()):
-        raise BadInput("--shard must be I/N, such as 0/2")
-    return Plan(epsilons=epsilons, shard=(int(index), int(count)), **words)
-
-
-def _new_folder(plan: Any) -> Path:
-    """Return a folder that does not exist yet, named after what runs."""
-    parts = [
-        spec.split(":")[0].replace("/", ".")
-        for spec in (*plan.attacks[:3], *plan.models[:3], plan.data)
-    ]
-    name = "-".join(parts)
-    number, folder = 1, RUNS / name
-    while folder.exists():
-        number += 1
-        folder = RUNS / f"{name}-{number}"
-    return folder
-
-
-def _report(
-    records: Iterable["Record"], folder: Path, as_json: bool, *, curve: bool = False
-) -> None:
-    from trustml.records import to_line
-    from trustml.reports.table import console, render
-
-    done = []
-    with _resumable(folder):
-        for record in records:
-            done.append(record)
-            if as_json:
-                click.echo(to_line(record))
-    if not as_json:
-        screen = console()
-        for part in render(done):
-            screen.print(part)
-        if curve:
-            screen.print(f"The curve is drawn in {_draw_curve(folder)}")
-        screen.print(f"The run lies in {folder}")
-    if any(record.status == "failed" for record in done):
+    except (
+        OSError
+    ) as error:  # the screen or the pipe behind it, say: files have errors of their own
+        click.echo(f"Error: {error}", err=True)
         sys.exit(1)
-
-
-def _draw_curve(folder: Path) -> Path:
-    from trustml.benchmarks.curve import curves
-    from trustml.files import write_whole
-    from trustml.reports.curve import curve_picture
-
-    write_whole(folder / "curve.png", curve_picture(curves(folder)))
-    return folder / "curve.png"
-
-
-@contextmanager
-def _resumable(folder: Path) -> Iterator[None]:
-    """Say how to go on when the person stops the run."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        click.echo(f"Stopped. Continue with: trustml bench --resume {folder}", err=True)
-        sys.exit(130)

@@ -1,0 +1,97 @@
+"""`trustml bench` and `trustml show`: options → plan, records → screen."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from trustml.benchmarks.curve import curves
+from trustml.benchmarks.plan import PLAN, Plan
+from trustml.contracts import Record
+from trustml.errors import BadInput
+from trustml.files import write_whole
+from trustml.options import number
+from trustml.records import to_line
+from trustml.reports.curve import curve_picture
+from trustml.reports.table import console, render
+
+
+def plan_of(words: dict[str, Any]) -> Plan:
+    """Return the plan of the options of `trustml bench`.
+
+    Raises:
+        BadInput: an epsilon or a shard that is none.
+    """
+    epsilons = tuple(_epsilon(text) for text in words.pop("epsilons"))
+    shard = words.pop("shard")
+    index, _, count = shard.partition("/")
+    if not (index.isdecimal() and count.isdecimal()):
+        raise BadInput(f"--shard {shard!r} must be I/N, such as 0/2 for the first half")
+    return Plan(epsilons=epsilons, shard=(int(index), int(count)), **words)
+
+
+def _epsilon(text: str) -> float:
+    try:
+        return number(text)
+    except ValueError as error:
+        raise BadInput(
+            f"--epsilon {text!r} must be a finite number above 0, such as 0.1 or 8/255"
+        ) from error
+
+
+def new_folder(runs: Path, plan: Plan) -> Path:
+    """Return a folder that does not exist yet, named after what runs."""
+    parts = [
+        spec.split(":")[0].replace("/", ".")
+        for spec in (*plan.attacks[:3], *plan.models[:3], plan.data)
+    ]
+    name = "-".join(parts)
+    number, folder = 1, runs / name
+    while folder.exists():
+        number += 1
+        folder = runs / f"{name}-{number}"
+    return folder
+
+
+def report(records: Iterable[Record], folder: Path, as_json: bool, *, curve: bool = False) -> None:
+    """Print the records as they come, or a table of them all; a failed case ends in exit code 1."""
+    done = []
+    with _resumable(folder):
+        for record in records:
+            done.append(record)
+            if as_json:
+                click.echo(to_line(record))
+    if not as_json:
+        screen = console()
+        for part in render(done):
+            screen.print(part)
+        if not done:
+            screen.print(f"No case is finished. {_go_on(folder)}")
+        if curve:
+            screen.print(f"The curve is drawn in {_draw_curve(folder)}")
+        screen.print(f"The run lies in {folder}")
+    if any(record.status == "failed" for record in done):
+        sys.exit(1)
+
+
+def _draw_curve(folder: Path) -> Path:
+    write_whole(folder / "curve.png", curve_picture(curves(folder)))
+    return folder / "curve.png"
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Say how to go on when the person stops the run."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        begun = (folder / PLAN).exists()
+        click.echo(f"Stopped. {_go_on(folder) if begun else 'Nothing was begun.'}", err=True)
+        sys.exit(130)
+
+
+def _go_on(folder: Path) -> str:
+    return f"Continue with: trustml bench --resume {folder}"

@@ -56,7 +56,6 @@ LEFT_OVER = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X")))
 LONGEST_FUNCTION = 60
 LONGEST_FILE = 300
 ONE_LIST = Path("contracts.py")  # every noun and verb on one page: declarations, no code
-MOST_POSITIONAL = 7  # five are mostly enough
 
 
 @dataclass(frozen=True)
@@ -202,15 +201,6 @@ def too_long(module: Module) -> Iterator[str]:
             yield f"line {node.lineno}: {node.name} has {length} lines"
 
 
-def too_many_positional(module: Module) -> Iterator[str]:
-    """A function with more positional parameters than a caller can keep apart."""
-    for node in functions(module.tree):
-        names = [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
-        count = len(names) - (names[:1] in (["self"], ["cls"]))
-        if count > MOST_POSITIONAL:
-            yield f"line {node.lineno}: {node.name} has {count} positional parameters"
-
-
 def raises_unsaid(module: Module) -> Iterator[str]:
     """A public function that raises and whose docstring has no `Raises:`."""
     for node in functions(module.tree, public=True):
@@ -260,7 +250,6 @@ RULES: dict[Callable[[Module], Iterator[str]], tuple[str, str]] = {
     shapeless_name: ("attacks/_loss_utils.py", ""),
     swallowed: ("attacks/pgd.py", "try:\n    f()\nexcept Exception:\n    pass"),
     too_long: ("attacks/pgd.py", "def f():\n" + "    x = 1\n" * LONGEST_FUNCTION),
-    too_many_positional: ("attacks/pgd.py", "def f(a, b, c, d, e, f, g, h): ..."),
     raises_unsaid: ("attacks/pgd.py", 'def f():\n    """Return."""\n    raise ValueError(1)'),
     inherits: ("models/deep.py", "from trustml.models.mlp import MLP\nclass Deep(MLP): ..."),
     left_over: ("attacks/pgd.py", "# TO" + "DO: the rest"),

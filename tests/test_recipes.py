@@ -4,7 +4,7 @@ import pytest
 
 from trustml.contracts import Training
 from trustml.errors import BadOption, UnknownName
-from trustml.recipes import _parts, choose, read_recipe
+from trustml.recipes import choose, read_recipe, split_recipe
 
 
 def test_reads_own_options_training_and_weights_apart() -> None:
@@ -50,7 +50,7 @@ def test_choose_is_for_every_kind() -> None:
 
 def test_safeguards_are_split_at_plus() -> None:
     """Brackets and numbers like 1e+3 keep their plus; the rest separates."""
-    assert _parts("mlp:a=[x+y]+b:rate=1e+3 + c") == ["mlp:a=[x+y]", "b:rate=1e+3", "c"]
+    assert split_recipe("mlp:a=[x+y]+b:rate=1e+3 + c") == ["mlp:a=[x+y]", "b:rate=1e+3", "c"]
 
 
 @pytest.mark.parametrize("text", ["mlp+", "+mlp", "mlp++mlp", ""])

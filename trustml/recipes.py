@@ -82,12 +82,16 @@ def read_recipe(text: str) -> Recipe:
         BadOption: a value that cannot be read, or a `+` with nothing on one side.
         UsageError: a plugin's package does not load.
     """
-    first, *rest = _parts(text)
+    first, *rest = split_recipe(text)
     return Recipe(choose("model", first), tuple(choose("safeguard", part) for part in rest))
 
 
-def _parts(text: str) -> list[str]:
-    """Split at each `+` that is outside brackets and quotes, and not of a number like 1e+3."""
+def split_recipe(text: str) -> list[str]:
+    """Split at each `+` that is outside brackets and quotes, and not of a number like 1e+3.
+
+    Raises:
+        BadOption: a `+` with nothing on one side, or a bracket or quote without a partner.
+    """
     parts, start = [], 0
     for place in places_outside(text, "+"):
         in_number = re.search(r"[\d.][eE]$", text[start:place]) and text[place + 1 :][:1].isdigit()

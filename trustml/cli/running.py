@@ -69,10 +69,10 @@ def report(records: Iterable[Record], folder: Path, as_json: bool, *, curve: boo
         for part in render(done):
             screen.print(part)
         if not done:
-            screen.print(f"No case is finished. {_go_on(folder)}")
+            screen.print(f"No case is finished. {_go_on(folder)}", soft_wrap=True)
         if curve:
-            screen.print(f"The curve is drawn in {_draw_curve(folder)}")
-        screen.print(f"The run lies in {folder}")
+            screen.print(f"The curve is drawn in {_draw_curve(folder)}", soft_wrap=True)
+        screen.print(f"The run lies in {folder}", soft_wrap=True)
     if any(record.status == "failed" for record in done):
         sys.exit(1)
 

@@ -1,6 +1,6 @@
 """Records → tables on a terminal, at most 100 columns wide, with a verdict in plain words."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from rich import box
@@ -8,40 +8,75 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from trustml.contracts import Record, Score
+from trustml.contracts import Json, Record, Score
+from trustml.options import split_spec, write
+from trustml.recipes import split_recipe
 
 WIDTH, NARROW = 100, 88
 _DASH = "–"
-_LABELS = {
-    "noise": "noise of the same budget",
-    "all": "all attacks together\n(worst case per input)",
-}
+_NOISE, _UNION = "noise of the same budget", "all attacks together\n(worst case per input)"
+Spec = tuple[str, Mapping[str, Json]]
 
 
 def console() -> Console:
     """Return a console on stdout of at most 100 columns, and at least those that a table needs."""
     own = Console()
     width = max(NARROW, min(WIDTH, own.width)) if own.is_terminal else WIDTH
-    return Console(width=width, highlight=False)
+    # Names and paths may hold square brackets and colons; they are no markup.
+    return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
 def render(records: Iterable[Record]) -> Iterator[RenderableType]:
     """Yield a table for each model and threat, its notes, and its verdict."""
+    records = list(records)
+    models = list(dict.fromkeys(record.model for record in records))
+    names = dict(zip(models, apart([_spec(model) for model in models]), strict=True))
     for _, rows in groupby(records, key=lambda r: (r.model, r.threat["norm"], r.threat["epsilon"])):
         group = list(rows)
-        yield _table(group)
-        yield from (Text(line, style="yellow") for line in _remarks(group))
-        yield Text(verdict(group), style="bold")
+        labels = _labels(group)
+        yield _table(group, labels, names[group[0].model])
+        yield from (Text(line, style="yellow") for line in _remarks(group, labels))
+        yield Text(verdict(group, names[group[0].model]), style="bold")
         yield Text("")
 
 
-def _remarks(group: list[Record]) -> list[str]:
+def apart(specs: Sequence[Spec]) -> list[str]:
+    """Return each name, with the options in which it differs from others of that name."""
+    found = []
+    for name, options in specs:
+        others = [other for one, other in specs if one == name]
+        differ = [key for key in options if any(other.get(key) != options[key] for other in others)]
+        words = [f"{key}={_word(options[key])}" for key in differ]
+        found.append(f"{name}:{','.join(words)}" if words else name)
+    return found
+
+
+def _spec(model: str) -> Spec:
+    """Return the name of a model's recipe, and all options in it as text."""
+    parts = [split_spec(part) for part in split_recipe(model)]
+    name = "+".join(name for name, _ in parts)
+    return name, {key: value for _, raw in parts for key, value in raw.items()}
+
+
+def _word(value: Json) -> str:
+    return value if isinstance(value, str) else write(value)
+
+
+def _labels(group: list[Record]) -> list[str]:
+    """Return what each row is called: an attack that stands twice, with what sets it apart."""
+    attacks = [record for record in group if record.kind == "attack"]
+    names = iter(apart([(record.plugin, record.options) for record in attacks]))
+    labels = [next(names) if record.kind == "attack" else _UNION for record in group]
+    return [_NOISE if label == "noise" else label for label in labels]
+
+
+def _remarks(group: list[Record], labels: list[str]) -> list[str]:
     """Return reasons and notes, each once, with the rows that it is about."""
     about: dict[tuple[str, str], list[str]] = {}
-    for record in group:
+    for record, label in zip(group, labels, strict=True):
         for remark in [*([record.reason] if record.reason else []), *record.notes]:
             word = record.status if remark == record.reason else "note"
-            about.setdefault((word, remark), []).append(_name(record))
+            about.setdefault((word, remark), []).append(label.split("\n")[0])
     attacks = sum(record.kind == "attack" for record in group)
     return [
         f"{word}: {remark}" if len(rows) >= attacks else f"{word}: {', '.join(rows)}: {remark}"
@@ -49,38 +84,23 @@ def _remarks(group: list[Record]) -> list[str]:
     ]
 
 
-def verdict(group: list[Record]) -> str:
+def verdict(group: list[Record], model: str) -> str:
     """Return the group's outcome in a plain sentence."""
     last = group[-1]
+    if last.kind != "union":
+        return (
+            f"Verdict: none yet, the run was stopped before all attacks on {model} were finished."
+        )
     robust = last.scores.get("robust accuracy")
-    model, data = short(last.model), short(last.data)
     if robust is None:
         return f"Verdict: {model} was not examined: no attack was finished."
     clean, far = last.scores["clean accuracy"], last.scores.get(f"median {last.threat['norm']}")
-    reads = f"Verdict: {model} reads {_percent(clean.value)} of {data} rightly"
+    reads = f"Verdict: {model} reads {_percent(clean.value)} of {_spec(last.data)[0]} rightly"
     if last.threat["whole_box"] and far is not None:
         return f"{reads}; half of them are fooled within {far.value:.4g} in {last.threat['norm']}."
     return (
         f"{reads}; when {_threat(last)}, {_percent(robust.value)} remain (95 % interval "
         f"{_percent(robust.low)} to {_percent(robust.high)}). {_grade(robust, clean)}"
-    )
-
-
-def short(text: str) -> str:
-    """Return a spec without its options."""
-    return "+".join(part.split(":")[0] for part in text.split("+"))
-
-
-def label(record: Record) -> str:
-    """Return what the row is called in a table."""
-    return _LABELS.get(record.plugin, _name(record))
-
-
-def _name(record: Record) -> str:
-    return (
-        record.case.split("-", 1)[-1].split("-", 1)[-1].split("-", 1)[-1]
-        if record.case
-        else record.plugin
     )
 
 
@@ -102,11 +122,11 @@ def _threat(record: Record) -> str:
     return words[record.threat["norm"]].format(f"{record.threat['epsilon']:.4g}")
 
 
-def _table(group: list[Record]) -> Table:
+def _table(group: list[Record], labels: list[str], model: str) -> Table:
     first = group[0]
     aim = "" if first.threat["target"] == "none" else f", aimed at {first.threat['target']}"
     budget = f"{first.threat['norm']} ≤ {first.threat['epsilon']:.4g}"
-    title = f"{short(first.model)} on {short(first.data)}, {budget}{aim}"
+    title = f"{model} on {_spec(first.data)[0]}, {budget}{aim}"
     table = Table(
         title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0), pad_edge=False
     )
@@ -123,8 +143,8 @@ def _table(group: list[Record]) -> Table:
         "s",
     ):
         table.add_column(name, justify="right", no_wrap=True)
-    for record in group:
-        table.add_row(label(record), *_cells(record), end_section=record is group[-2])
+    for record, label in zip(group, labels, strict=True):
+        table.add_row(label, *_cells(record), end_section=record is group[-2:][0])
     table.caption = "L0 … Linf: median distance of the fooled inputs; passes: per attacked input"
     table.caption_justify = "left"
     return table

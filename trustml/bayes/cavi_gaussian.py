@@ -228,12 +228,11 @@ def _expected_log_determinant(q: Gaussians) -> Tensor:
 
 
 def _log_wishart(q: Gaussians) -> Tensor:
-    """Return the log normaliser (K,) of each Wishart density."""
+    """Return the log normaliser (K,) of each Wishart density, up to a constant of the size."""
     size = q.mean.shape[1]
     halves = 0.5 * (q.freedom[:, None] - torch.arange(size).to(q.mean))
-    constant = 0.25 * size * (size - 1) * math.log(math.pi)
     spread = 0.5 * q.freedom * (_log_determinant(q.root) - size * math.log(2))
-    return spread - constant - torch.lgamma(halves).sum(1)
+    return spread - torch.lgamma(halves).sum(1)
 
 
 def _log_dirichlet(alpha: Tensor) -> Tensor:

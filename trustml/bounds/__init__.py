@@ -1,0 +1,1 @@
+"""Guaranteed bounds on what a classifier can answer within a threat."""

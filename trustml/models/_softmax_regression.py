@@ -60,7 +60,7 @@ def by_torch(problem: Problem) -> Iterator[Fitted]:
 
     before = math.inf
     for _ in range(math.ceil(problem.training.epochs / CHUNK)):
-        now = float(solver.step(loss))
+        now = float(solver.step(loss).detach())
         yield weight.detach(), bias.detach()
         # A step that moves the loss by less than its last digits is the end.
         if not before - now > 1e-13 * abs(now):
@@ -73,7 +73,9 @@ def by_sklearn(problem: Problem) -> Iterator[Fitted]:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    strength = math.inf if problem.l2 == 0 else 1 / (problem.l2 * len(problem.x))
+    # Of two classes scikit-learn penalises the difference, whose square is twice that of both rows.
+    penalty = problem.l2 / 2 if len(problem.y.unique()) == 2 else problem.l2
+    strength = 1 / (penalty * len(problem.x)) if penalty else math.inf
     solver = LogisticRegression(C=strength, max_iter=problem.training.epochs, tol=1e-6)
     with warnings.catch_warnings():
         # The number of epochs is the caller's; stopping there is no fault.
@@ -140,16 +142,16 @@ def by_keras(problem: Problem) -> Iterator[Fitted]:
     Raises:
         MissingPackage: Keras is not installed, or runs on another backend than torch.
     """
-    os.environ.setdefault("KERAS_BACKEND", "torch")
+    if not os.environ.get("KERAS_BACKEND"):  # read when Keras is first imported
+        os.environ["KERAS_BACKEND"] = "torch"
     try:
         import keras
-    except ImportError as error:
-        raise MissingPackage.of("keras", "keras", "logistic:solver=keras") from error
+    except ModuleNotFoundError as error:
+        if error.name == "keras":
+            raise MissingPackage.of("keras", "keras", "logistic:solver=keras") from error
+        raise _other_backend(os.environ["KERAS_BACKEND"]) from error
     if keras.backend.backend() != "torch":
-        raise MissingPackage(
-            f"logistic:solver=keras needs Keras on torch, and it runs on "
-            f"{keras.backend.backend()}: set KERAS_BACKEND=torch"
-        )
+        raise _other_backend(keras.backend.backend())
     x, y = problem.x.cpu().numpy(), problem.y.cpu().numpy()
     training, rate = problem.training, _rate(problem)
     steps = math.ceil(len(x) / training.batch_size) * training.epochs
@@ -166,8 +168,14 @@ def by_keras(problem: Problem) -> Iterator[Fitted]:
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     network.fit(x, y, batch_size=training.batch_size, epochs=training.epochs, verbose=0)
-    weight, bias = (torch.as_tensor(np.asarray(part)) for part in layer.get_weights())
-    yield weight.T.contiguous(), bias
+    yield layer.kernel.value.detach().T, layer.bias.value.detach()
+
+
+def _other_backend(backend: str) -> MissingPackage:
+    return MissingPackage(
+        f"logistic:solver=keras needs Keras on torch, and here it is set to {backend}: "
+        f"set KERAS_BACKEND=torch, before anything else imports keras"
+    )
 
 
 def _rate(problem: Problem) -> Callable[[float], float]:

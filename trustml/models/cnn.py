@@ -46,8 +46,8 @@ def cnn(
         layers += [nn.Conv2d(before, after, kernel, stride, padding), nn.ReLU()]
         before = after
     inputs = math.prod((before, height, width))
-    head = nn.Linear((inputs, *hidden)[-1], domain.classes)
-    return Network(domain, [*layers, nn.Flatten(), *dense(inputs, hidden, "relu", dropout), head])
+    layers += [nn.Flatten(), *dense(inputs, hidden, "relu", dropout)]
+    return Network(domain, [*layers, nn.Linear((inputs, *hidden)[-1], domain.classes)])
 
 
 def _least_size(convolutions: int, kernel: int, stride: int, padding: int) -> int:

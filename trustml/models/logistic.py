@@ -5,13 +5,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from trustml.contracts import Domain, Epoch, Split, Training
 from trustml.errors import BadOption, MethodFailed
 from trustml.models._softmax_regression import SOLVERS, Problem
 from trustml.progress import progress
 from trustml.registry import model
+from trustml.training import evaluate
 
 TRAINING = Training(epochs=100, batch_size=64, learning_rate=0.5)
 
@@ -66,17 +66,13 @@ class Logistic(nn.Module):
             train.x.flatten(1), train.y, self.head.out_features, self.l2, training, seed
         )
         curve = []
-        with progress(f"logistic by {self.solver}", training.epochs) as advance, torch.no_grad():
+        with progress(f"logistic by {self.solver}", training.epochs) as advance:
             for weight, bias in SOLVERS[self.solver](problem):
-                self.head.weight.copy_(weight)
-                self.head.bias.copy_(bias)
-                curve.append(Epoch(*self._score(train), *self._score(validation)))
+                with torch.no_grad():
+                    self.head.weight.copy_(weight)
+                    self.head.bias.copy_(bias)
+                curve.append(Epoch(*evaluate(self, train), *evaluate(self, validation)))
                 advance(1)
         if not math.isfinite(curve[-1].train_loss):
             raise MethodFailed(f"logistic by {self.solver} left the finite numbers: raise l2")
         return curve
-
-    def _score(self, split: Split) -> tuple[float, float]:
-        logits = self(split.x)
-        loss, right = cross_entropy(logits, split.y), (logits.argmax(1) == split.y).float()
-        return float(loss), float(right.mean())

@@ -21,7 +21,7 @@ from trustml.training import evaluate, fit
 
 Digits = tuple[Split, Split, Split]
 # At this strength the optimum is well enough conditioned for plain descent to reach it.
-STRONG = 0.01
+STRONG = 0.05
 
 
 def fitted(digits: Digits, spec: str, seed: int = 0) -> Logistic:
@@ -103,9 +103,9 @@ def test_solvers_end_at_the_same_weights(digits: Digits, solver: str, tolerance:
     """The strongly convex objective has one optimum; entries are of order 1."""
     if solver == "keras" and not find_spec("keras"):
         pytest.skip("Keras is not installed")
-    truth = gauge(fitted(digits, f"logistic:l2={STRONG},epochs=500"))
-    found = gauge(fitted(digits, f"logistic:solver={solver},l2={STRONG},epochs=500"))
-    assert float(truth.abs().max()) > 0.5
+    truth = gauge(fitted(digits, f"logistic:l2={STRONG},epochs=120"))
+    found = gauge(fitted(digits, f"logistic:solver={solver},l2={STRONG},epochs=120"))
+    assert float(truth.abs().max()) > 0.3
     assert float((found - truth).abs().max()) < tolerance
 
 
@@ -126,7 +126,7 @@ def test_two_classes(solver: str) -> None:
     """scikit-learn keeps one row for two classes: its logits must still be (B, 2) and right."""
     x = torch.rand(200, 2, generator=torch.Generator().manual_seed(0))
     split = Split(x, (x[:, 0] > x[:, 1]).long(), torch.arange(200), 2)
-    module, truth = (Logistic(split.domain, name, STRONG) for name in (solver, "torch"))
+    module, truth = (Logistic(split.domain, name, 0.01) for name in (solver, "torch"))
     for each in (module, truth):
         fit(each, split, split, replace(TRAINING, epochs=500), 0)
     assert evaluate(module, split)[1] > 0.93

@@ -138,6 +138,32 @@ def test_a_single_relu_is_exact(weight: tuple[float, float], bias: float, sign: 
     assert float(found) == pytest.approx(min(sign * end for end in ends), abs=2e-6)
 
 
+@pytest.mark.parametrize(
+    ("bent", "straight", "low", "high", "least"),
+    [
+        # z − relu(z) on [−1, 1]: the chord is (z + 1)/2 above, so z/2 − 1/2 below: −1, the truth.
+        (-1.0, 1.0, -1.0, 1.0, -1.0),
+        # relu(z) − z/2 on [−1, 2]: the line below is z, as 2 > 1: z/2, which is −1/2 at −1.
+        (1.0, -0.5, -1.0, 2.0, -0.5),
+        # The same on [−2, 1]: the line below is 0: −z/2, which is −1/2 at 1.
+        (1.0, -0.5, -2.0, 1.0, -0.5),
+    ],
+)
+def test_lines_of_a_relu(
+    bent: float, straight: float, low: float, high: float, least: float
+) -> None:
+    """With bent · relu(z) + straight · z, with z = relu(z + 10) − 10: CROWN's value by hand."""
+    net = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 2))
+    middle, wide = (low + high) / 2, (high - low) / 2
+    net[0].weight.data = torch.tensor([[2 * wide], [2 * wide]])
+    net[0].bias.data = torch.tensor([middle - wide, middle - wide + 10])
+    net[2].weight.data = torch.tensor([[bent, straight], [0.0, 0.0]])
+    net[2].bias.data = torch.tensor([-10 * straight, 0.0])
+    graph, x = graph_of(net.eval(), (1,)), torch.tensor([[0.5]])
+    found = crown_margins(graph, x, torch.tensor([0]), Lp("linf", 0.5))[0, 1]
+    assert float(found) == pytest.approx(least, abs=2e-5)
+
+
 def test_float32_rounding_is_in_the_bound() -> None:
     """Sums that cancel: float32 is off by more than the margin, and a bound must allow for it."""
     torch.manual_seed(0)

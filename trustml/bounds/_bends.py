@@ -33,8 +33,8 @@ class Hinge:
 
     @property
     def terms(self) -> int:
-        """A ReLU rounds nothing."""
-        return 1 if self.slope else 0
+        """A ReLU rounds nothing; a leaky one rounds its slope and the product."""
+        return 2 if self.slope else 0
 
     def forward(self, x: Tensor) -> Tensor:
         """Return max(x, slope · x)."""
@@ -43,10 +43,11 @@ class Hinge:
     def lines(self, lower: Tensor, upper: Tensor) -> Lines:
         """Return the chord above, and below the side that leaves the smaller area (CROWN)."""
         bent = self.bent(lower, upper)
-        straight = torch.where(lower >= 0, 1.0, self.slope).to(lower)
+        one = torch.ones_like(lower)
+        straight = torch.where(lower >= 0, one, self.slope)
         width = torch.where(bent, upper - lower, 1.0)
         chord = torch.where(bent, (upper - self.slope * lower) / width, straight)
-        below = torch.where(bent, torch.where(upper > -lower, 1.0, self.slope).to(lower), straight)
+        below = torch.where(bent, torch.where(upper > -lower, one, self.slope), straight)
         rise = torch.where(bent, (1 - chord) * upper, 0.0)
         return Lines(below, torch.zeros_like(below), chord, rise)
 

@@ -140,7 +140,7 @@ def _bars(axis: Any, counts: Tensor) -> None:
         (0.19, counts.sum(1), TRAIN, "recall"),
     ):
         values = torch.where(total > 0, 100 * hits / total, torch.nan)
-        axis.barh(places + shift, values, height=0.34, color=color, label=name)
+        axis.barh((places + shift).numpy(), values.numpy(), height=0.34, color=color, label=name)
         if len(counts) <= MOST_NUMBERS:
             for place, value in zip((places + shift).tolist(), values.tolist(), strict=True):
                 known = value == value

@@ -1,4 +1,4 @@
-"""What attacks without gradients read off a model's answers: a loss from scores, won or not from labels."""
+"""What attacks without gradients read off a model's answers: how near a sample is to being won."""
 
 import torch
 from torch import Tensor

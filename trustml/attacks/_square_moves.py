@@ -54,7 +54,7 @@ def to_a_wall(hunt: Hunt, plane: Plane, share: float, draw: Tensor) -> tuple[Pat
 
 
 def tiles(hunt: Hunt, plane: Plane, random: Random) -> Tensor:
-    """Return points (B, D) on the L2 sphere: about five by five dipoles of random sign, in the box."""
+    """Return points (B, D) on the L2 sphere: five by five dipoles or more of random signs."""
     height, width = max(plane.rows // 5, 1), max(plane.columns // 5, 1)
     down, right = plane.rows // height, plane.columns // width
     sign = random.integers(2, (plane.channels, down, 1, right, 1), "sign").to(hunt.x.dtype) * 2 - 1
@@ -71,7 +71,7 @@ def tiles(hunt: Hunt, plane: Plane, random: Random) -> Tensor:
 
 
 def to_a_dipole(hunt: Hunt, plane: Plane, share: float, draw: Tensor) -> tuple[Patch, ...]:
-    """Return one window put back to x, and another that takes its share of the budget as a dipole."""
+    """Return one window put back to x, and another that takes what is free as one more dipole."""
     window = _odd_window(plane, share)
     give, take = plane.entries(window, draw[:, :2]), plane.entries(window, draw[:, 2:4])
     x_give, x_take, given = (
@@ -111,5 +111,5 @@ def _mass(move: Tensor, plane: Plane) -> Tensor:
 
 
 def _size(move: Tensor, dim: int = 1) -> Tensor:
-    """Return the norms along an axis, summed in float64 so that they round the same in any batch."""
+    """Return norms along an axis, summed in float64 so that they round the same in any batch."""
     return move.double().square().sum(dim, keepdim=True).sqrt().to(move.dtype)

@@ -1,4 +1,4 @@
-"""Windows of an input: the entries that a black-box attack changes together, at a place of its own a sample."""
+"""Windows of an input: entries that an attack changes together, each sample at its own place."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ class Plane:
         return min(side, self.rows), min(side, self.columns)
 
     def entries(self, window: tuple[int, int], place: Tensor) -> Tensor:
-        """Return the flat entries (B, channels · height · width) of windows at `place` (B, 2) in [0, 1)."""
+        """Return the flat entries (B, C · height · width) of windows at places (B, 2) in [0, 1)."""
         height, width = window
         # One past the last corner is out of reach even if the product is rounded up.
         row, column = (
@@ -53,7 +53,7 @@ def plane_of(shape: torch.Size | tuple[int, ...]) -> Plane:
 
 
 def dipole(window: tuple[int, int], across: bool) -> Tensor:
-    """Return a hill beside a valley (height, width) of norm 1, `across`: left and right of each other.
+    """Return a hill above a valley (height, width), or `across`: beside it; of norm 1.
 
     The update of Andriushchenko et al. 2020, section 3.3, for windows of any shape.
     """

@@ -72,9 +72,9 @@ def square(
 
     with frozen(model), torch.no_grad():
         held = _at_rest(x, y, threat)
-        held = replace(held, loss=search(model, held))
-        # What is not won yet may move anywhere, for better or worse.
-        held = replace(held, loss=torch.where(held.loss < torch.inf, -torch.inf, held.loss))
+        # What is not won yet may move anywhere, for better or worse; a budget of 0 nowhere.
+        over = (search(model, held) == torch.inf) | (held.epsilon[:, 0] == 0)
+        held = replace(held, loss=torch.where(over, torch.inf, -torch.inf).to(x.dtype))
         plane = plane_of(x.shape[1:])
         steps = (queries - 1) // restarts
         for restart in range(restarts):

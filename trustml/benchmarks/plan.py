@@ -51,6 +51,12 @@ class Plan:
     data_dir: str | None = None
     plugins: tuple[str, ...] = ()
 
+    @property
+    def size(self) -> int:
+        """How many cases it has."""
+        threats = len(self.norms) * max(1, len(self.epsilons))
+        return len(self.models) * threats * (len(self.attacks) + 1)
+
     def to_json(self) -> str:
         """Return the plan as JSON."""
         return json.dumps(asdict(self), indent=1)

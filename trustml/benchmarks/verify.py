@@ -16,7 +16,7 @@ from trustml.benchmarks.samples import CLEAN_WRONG, FOOLED, NORMS, Samples
 from trustml.benchmarks.scores import cost, scores, worst_case
 from trustml.benchmarks.setting import Setting, examined, load_data, recorded_module
 from trustml.contracts import Dataset, Record, Score
-from trustml.errors import BrokenClaim
+from trustml.errors import BadInput, BrokenClaim
 from trustml.files import file_hash
 from trustml.geometry import distance
 from trustml.recipes import choose, read_recipe
@@ -33,7 +33,10 @@ def verify(folder: Path, device: str = "auto") -> Iterator[Record]:
     """
     exact_arithmetic()
     where, plan = device_of(device), checked(read_plan(folder))
-    records = read_records(folder / RECORDS)
+    try:
+        records = read_records(folder / RECORDS)
+    except BadInput as error:
+        raise BrokenClaim(str(error)) from error
     # Bytes first: it is quick, and needs neither the data nor the model.
     stored = {r.case: _stored(r, folder) for r in records if r.status == "done"}
     dataset = load_data(plan.data, plan.data_dir)

@@ -188,17 +188,20 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
 @DEVICE
 def verify(run: Path, device: str) -> None:
     """Check every stored claim of a run again: bytes, ball, box, misreading, scores."""
+    from trustml.benchmarks.plan import read_plan
     from trustml.benchmarks.verify import verify as claims
 
-    count = 0
+    planned, count = read_plan(run).size, 0
     for record in claims(run, device):
         count += 1
+        done = record.status == "done"
         click.echo(
             f"holds: {record.case}"
-            if record.samples
+            if done
             else f"nothing to check: {record.case} ({record.status})"
         )
-    click.echo(f"Every claim of {count} cases in {run} holds.")
+    of = f"the {count} cases" if count == planned else f"the {count} finished of {planned} cases"
+    click.echo(f"Every claim of {of} in {run} holds.")
 
 
 @cli.command(name="list", epilog="Example: trustml list attack")

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from trustml.benchmarks.curve import curves
-from trustml.benchmarks.plan import PLAN, Plan
+from trustml.benchmarks.plan import PLAN, Plan, read_plan
 from trustml.contracts import Record
 from trustml.errors import BadInput
 from trustml.files import write_whole
@@ -68,8 +68,10 @@ def report(records: Iterable[Record], folder: Path, as_json: bool, *, curve: boo
         screen = console()
         for part in render(done):
             screen.print(part)
-        if not done:
-            screen.print(f"No case is finished. {_go_on(folder)}", soft_wrap=True)
+        planned = read_plan(folder).size
+        if len(done) < planned:
+            count = f"{len(done)} of {planned} cases are finished."
+            screen.print(f"{count} {_go_on(folder)}", soft_wrap=True)
         if curve:
             screen.print(f"The curve is drawn in {_draw_curve(folder)}", soft_wrap=True)
         screen.print(f"The run lies in {folder}", soft_wrap=True)

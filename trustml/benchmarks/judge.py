@@ -163,7 +163,9 @@ def _failure(exam: Exam, error: BaseException) -> MethodFailed:
 def _is_memory(error: BaseException) -> bool:
     text = str(error).lower()
     said = any(words in text for words in _NO_MEMORY)
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and said)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and said
 
 
 def _wait(device: torch.device) -> None:

@@ -1,0 +1,94 @@
+"""Sample files: what was written comes back, and not one byte may change unnoticed."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from trustml.benchmarks.samples import (
+    Made,
+    Samples,
+    _end,
+    _header,
+    joined,
+    read,
+    sealed,
+    write,
+)
+from trustml.errors import BrokenClaim
+from trustml.files import file_hash
+
+
+@pytest.fixture
+def samples() -> Samples:
+    """Seven samples of shape (2, 3) with random content."""
+    return sealed(
+        torch.arange(7) + 500,
+        torch.randint(0, 3, (7,)),
+        torch.rand(7, 2, 3),
+        torch.rand(7, 4),
+        (torch.rand(7), torch.rand(7)),
+    )
+
+
+def _same(one: Samples, other: Samples) -> bool:
+    return all(torch.equal(getattr(one, n), getattr(other, n)) for n in Samples.__slots__)
+
+
+def test_what_is_written_comes_back(samples: Samples, tmp_path: Path) -> None:
+    made = Made(1.25, ("a “note”", "another"))
+    digest = write(samples, tmp_path / "a", made)
+    again, how = read(tmp_path / "a")
+    assert _same(samples, again)
+    assert how == made
+    assert digest == file_hash(tmp_path / "a")
+
+
+def test_no_samples_are_samples_too(samples: Samples, tmp_path: Path) -> None:
+    """Nothing was attacked where the model reads nothing rightly."""
+    write(samples.at(torch.arange(0)), tmp_path / "a")
+    assert len(read(tmp_path / "a")[0]) == 0
+
+
+def test_parts_joined_are_the_whole(samples: Samples) -> None:
+    """The digest belongs to the sample, not to its batch."""
+    halves = [samples.at(torch.arange(3)), samples.at(torch.arange(3, 7))]
+    assert _same(joined(halves), samples)
+
+
+def test_every_changed_byte_is_seen_and_its_sample_named(samples: Samples, tmp_path: Path) -> None:
+    """300 random bytes, each turned into a random other: where in the file tells what to expect."""
+    path, chance = tmp_path / "a", random.Random(0)
+    write(samples, path, Made(1.0, ("note",)))
+    whole = path.read_bytes()
+    header, end = _header(whole), _end(whole)
+    owners: dict[int, int] = {}
+    for name in Samples.__slots__:
+        first, last = header[name]["data_offsets"]
+        size = (last - first) // 7
+        owners |= {end + byte: (byte - first) // size for byte in range(first, last)}
+    for byte in [*chance.sample(range(len(whole)), 250), *chance.sample(range(end), 50)]:
+        changed = bytearray(whole)
+        changed[byte] ^= chance.randrange(1, 256)
+        path.write_bytes(changed)
+        with pytest.raises(BrokenClaim) as caught:
+            read(path)
+        if byte in owners:
+            assert f"sample {owners[byte]} (id " in str(caught.value), byte
+        else:
+            assert "header" in str(caught.value) or "cannot be read" in str(caught.value)
+
+
+def test_every_cut_is_seen(samples: Samples, tmp_path: Path) -> None:
+    write(samples, tmp_path / "a")
+    whole = (tmp_path / "a").read_bytes()
+    for content in (b"", whole[:5], whole[:200], whole[:-1], whole + b"\0"):
+        (tmp_path / "a").write_bytes(content)
+        with pytest.raises(BrokenClaim, match="cannot be read"):
+            read(tmp_path / "a")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BrokenClaim, match="nowhere is missing"):
+        read(tmp_path / "nowhere")

@@ -224,6 +224,41 @@ def test_interval_bounds_of_a_hand_worked_network() -> None:
     assert upper[0].tolist() == pytest.approx([0.7, 0.8], abs=3e-6)
 
 
+AFFINE: dict[str, nn.Module] = {
+    "linear": nn.Sequential(nn.Flatten(), nn.Linear(50, 7)),
+    "convolution": nn.Sequential(nn.Conv2d(2, 4, 3, 2, 1, groups=2), nn.Flatten()),
+    "batch norm": nn.Sequential(nn.BatchNorm2d(2), nn.Flatten()),
+    "average": nn.Sequential(nn.AvgPool2d(3, 2, 1), nn.Flatten()),
+}
+
+
+@pytest.mark.parametrize("name", AFFINE)
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0"])
+def test_one_affine_operation_is_exact(name: str, norm: str) -> None:
+    """Value at x plus or minus the dual norm of each row of the Jacobian, in the box's range."""
+    module = AFFINE[name].eval()
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.weight.data.copy_(torch.tensor([-1.5, 2.0]))
+            part.running_mean.copy_(torch.tensor([0.3, -0.2]))
+            part.running_var.copy_(torch.tensor([0.5, 3.0]))
+    x, epsilon = torch.rand(1, 2, 5, 5) * 0.2 + 0.4, {"l0": 2.0}.get(norm, 0.3)
+    jacobian = torch.autograd.functional.jacobian(module, x)[0, :, 0].flatten(1).double()
+    sizes = jacobian.abs().sort(dim=1, descending=True).values
+    far = epsilon * {
+        "linf": sizes.sum(1), "l2": sizes.square().sum(1).sqrt(), "l1": sizes[:, 0],
+        # Two entries, each across the whole box of width 10.
+        "l0": 10 * sizes[:, :2].sum(1) / epsilon,
+    }[norm]  # fmt: skip
+    middle = module(x)[0].detach().double()
+    threat = Lp(norm, epsilon, -5.0, 5.0)
+    lower, upper = interval_bounds(graph_of(module, (2, 5, 5)), x, threat)
+    centre = middle - jacobian @ x.double().flatten()  # the box is centred at 0
+    whole = 5 * sizes.sum(1)
+    assert torch.allclose(lower[0], torch.maximum(middle - far, centre - whole), atol=1e-4)
+    assert torch.allclose(upper[0], torch.minimum(middle + far, centre + whole), atol=1e-4)
+
+
 def test_an_infinite_epsilon_leaves_the_box() -> None:
     """Bounds over the whole box are finite and hold anywhere in it."""
     net, x = small_net((3, 4, 2), 0), torch.rand(5, 3)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trustml.affine import strongest_move
-from trustml.bounds._reach import region
+from trustml.bounds import _reach
+from trustml.bounds._reach import farthest, region
 from trustml.threats import Lp
 
 PLACES = st.floats(0, 1, width=32)
@@ -52,6 +53,18 @@ def test_hand_worked_values() -> None:
     for (norm, epsilon), fall in wanted.items():
         found = region(x, Lp(norm, epsilon), x.device).lowest(weight, torch.tensor([0]))
         assert float(found) == pytest.approx(start - fall, abs=1e-6), (norm, epsilon)
+
+
+def test_any_multiplier_bounds_the_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weak duality: with Newton's method cut short the L2 bound is loose, never too low."""
+    torch.manual_seed(0)
+    slope, room = torch.rand(300, 8).double() * 4, torch.rand(300, 8).double() * 0.4
+    epsilon = torch.full((300, 1), 0.4).double()
+    done = farthest(slope, room, epsilon, "l2")
+    monkeypatch.setattr(_reach, "_NEWTON_STEPS", 0)
+    cut_short = farthest(slope, room, epsilon, "l2")
+    assert bool((cut_short >= done - 1e-9).all())
+    assert float((cut_short - done).max()) > 1e-3
 
 
 def test_a_budget_for_each_sample() -> None:

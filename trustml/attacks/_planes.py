@@ -1,0 +1,65 @@
+"""The shortest moves within the box onto a plane: where FAB's steps go.
+
+To climb Σ slope · move = gap, each entry goes its steep way, no farther than its wall. Which ones
+stop at their walls decides how far the others go: found exactly, by sorting, for each sample.
+"""
+
+import torch
+from torch import Tensor
+
+from trustml.contracts import Norm
+
+_FAR = 1e30
+
+
+def onto_plane(
+    start: Tensor, slope: Tensor, gap: Tensor, norm: Norm, box: tuple[float, float]
+) -> Tensor:
+    """Return the shortest moves (B, D) from `start` with slope · move = gap that stay in the box.
+
+    Where the box does not reach the plane: the moves that come nearest to it.
+
+    Args:
+        start: (B, D) in the box.
+        slope: (B, D), the plane's normal.
+        gap: (B,) what slope · move shall be, of either sign.
+        norm: "linf", "l2" or "l1".
+        box: lowest and highest allowed value.
+    """
+    uphill = slope * gap.sign()[:, None]
+    room = torch.where(uphill > 0, box[1] - start, start - box[0])
+    steep = slope.abs()
+    # Only ratios count; without this the squares of tiny gradients would be zero.
+    largest = steep.amax(1, keepdim=True).clamp_min(torch.finfo(steep.dtype).tiny)
+    steep, height = steep / largest, gap.abs()[:, None] / largest
+    if norm == "l1":
+        size = _one_by_one(steep, room, height)
+    else:
+        size = _together(steep, room, height, torch.ones_like(steep) if norm == "linf" else steep)
+    return size * uphill.sign()
+
+
+def _together(steep: Tensor, room: Tensor, height: Tensor, rate: Tensor) -> Tensor:
+    """Return min(t · rate, room) with the t at which Σ steep · size is the height."""
+    # Entry i stops at t = room / rate; one that cannot climb never does, and weighs nothing.
+    stop, order = (room / rate).nan_to_num(torch.inf).sort(dim=1)
+    gain = (steep * rate).gather(1, order)
+    full = torch.where(gain > 0, gain * stop, 0.0)
+    climbing = gain.flip(1).cumsum(1).flip(1)
+    # While entries from k on still move, t is what the others leave over what these gain: the first
+    # k whose t comes before its own stop is right.
+    level = (height - (full.cumsum(1) - full)) / climbing
+    fits = level <= stop
+    place = fits.to(torch.uint8).argmax(1, keepdim=True)
+    level = level.gather(1, place).masked_fill(~fits.any(1, keepdim=True), _FAR)
+    return torch.minimum(rate * level, room)
+
+
+def _one_by_one(steep: Tensor, room: Tensor, height: Tensor) -> Tensor:
+    """Return sizes that use up the steepest entries' room first."""
+    steep, order = steep.sort(dim=1, descending=True, stable=True)
+    room = room.gather(1, order)
+    gain = steep * room
+    lacking = (height - (gain.cumsum(1) - gain)).clamp_min(0)
+    size = torch.minimum(lacking / steep, room).nan_to_num(0.0)
+    return torch.zeros_like(size).scatter_(1, order, size)

@@ -139,7 +139,7 @@ def drawn_in(
     *,
     stop_inside: bool = False,
 ) -> Nearest:
-    """Return the nearest after halving, `looks` times, the stretch of its way from x that matters."""
+    """Return the nearest after `looks` halvings of the way from x to each, towards the border."""
     rows = nearest.open(quarry.threat, stop_inside)
     rows = rows[nearest.distance[rows] < torch.inf]
     if not len(rows):

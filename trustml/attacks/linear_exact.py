@@ -20,6 +20,7 @@ _OVERSHOOT = 2e-6
     needs=Access.GRADIENTS,
     norms=("linf", "l2", "l1", "l0"),
     targeted=False,
+    minimum_norm=True,
 )
 def linear_exact(
     model: Classifier, x: Tensor, y: Tensor, threat: Threat, /, *, random: Random

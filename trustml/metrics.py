@@ -70,7 +70,9 @@ def per_class(logits: Tensor, y: Tensor) -> tuple[ClassScores, ...]:
         BadInput: no rows, shapes that do not fit, labels outside 0..K-1, or logits with NaN.
     """
     counts = confusion(logits, y)
-    columns = zip(counts.diagonal().tolist(), counts.sum(0).tolist(), counts.sum(1).tolist())
+    columns = zip(
+        counts.diagonal().tolist(), counts.sum(0).tolist(), counts.sum(1).tolist(), strict=True
+    )
     return tuple(
         ClassScores(
             proportion(right, answered) if answered else None,

@@ -176,7 +176,8 @@ def _one_hot(length: int, where: Tensor) -> Tensor:
 
 def _wave(length: int, frequency: Tensor) -> Tensor:
     """Return vectors (B, length) of the orthonormal cosine transform (DCT-II), in float64."""
-    angle = (2 * torch.arange(length, device=frequency.device) + 1) * frequency[:, None]
+    place = torch.arange(length, device=frequency.device, dtype=torch.float64)
+    angle = (2 * place + 1) * frequency[:, None]
     scale = ((2 - (frequency == 0).double()) / length).sqrt()
     return torch.cos(angle * (torch.pi / (2 * length))) * scale[:, None]
 

@@ -1,0 +1,165 @@
+"""HopSkipJump against the closed-form distance to the border of linear models."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trustml.access import Handed
+from trustml.affine import minimal_distance
+from trustml.attacks.hop_skip_jump import hop_skip_jump
+from trustml.contracts import Access
+from trustml.errors import BadOption
+from trustml.geometry import distance
+from trustml.randomness import keyed
+from trustml.threats import Lp
+
+SAMPLES = 10
+IDS = torch.arange(SAMPLES)
+INFINITE = float("inf")
+
+
+def linear(shape: tuple[int, ...], classes: int = 2) -> tuple[nn.Module, Tensor, Tensor]:
+    """A random linear classifier, inputs about the middle of the box, its own answers as labels."""
+    generator = torch.Generator().manual_seed(4)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(torch.Size(shape).numel(), classes))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+        x = 0.3 + 0.4 * torch.rand(SAMPLES, *shape, generator=generator)
+        model[1].bias -= model(x).mean(0)
+        return model, x, model(x).argmax(1)
+
+
+def least(model: nn.Module, x: Tensor, y: Tensor, norm: str) -> Tensor:
+    layer = model[1]
+    return minimal_distance(
+        layer.weight.double(), layer.bias.double(), x, y, norm, (0.0, 1.0)
+    ).detach()
+
+
+@pytest.mark.parametrize(
+    ("norm", "path", "factor"),
+    [("l2", "arc", 1.02), ("l2", "jump", 1.05), ("linf", "jump", 1.15), ("linf", "arc", 1.15)],
+)
+@pytest.mark.parametrize(("shape", "classes"), [((1, 4, 5), 2), ((20,), 3)], ids=str)
+def test_it_comes_to_the_border_of_a_linear_model(
+    norm: str, path: str, factor: float, shape: tuple[int, ...], classes: int
+) -> None:
+    """Misread, never nearer than the closed form allows, and hardly farther."""
+    model, x, y = linear(shape, classes)
+    candidate = hop_skip_jump(
+        model, x, y, Lp(norm, INFINITE), random=keyed(0, IDS), queries=2000, path=path
+    )
+    ratio = distance(candidate, x, norm) / least(model, x, y, norm)
+    assert bool((model(candidate).argmax(1) != y).all())
+    assert ratio.min() > 1 - 1e-5
+    assert ratio.median() < factor
+    # From some starts two classes' borders are both in sight, and the farther one is taken.
+    assert classes > 2 or ratio.max() < 1.5 * factor
+
+
+def test_the_box_is_kept_at_its_walls() -> None:
+    """Inputs in the corner of the box: the nearest point cannot go where the plain formula does."""
+    model, x, y = linear((20,))
+    x = (x > 0.5).float()
+    with torch.no_grad():
+        y = model(x).argmax(1)
+    candidate = hop_skip_jump(model, x, y, Lp("l2", INFINITE), random=keyed(0, IDS))
+    ratio = distance(candidate, x, "l2") / least(model, x, y, "l2")
+    assert bool((candidate >= 0).all() & (candidate <= 1).all())
+    assert bool((model(candidate).argmax(1) != y).all())
+    assert ratio.min() > 1 - 1e-5
+    assert ratio.median() < 1.2
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_a_finite_ball_is_entered_and_then_left_alone(norm: str) -> None:
+    """Who is inside stops asking; no one succeeds where the closed form says that none can."""
+    model, x, y = linear((20,))
+    share = torch.where(IDS < 5, 1.5, 0.99)
+    threat = Lp(norm, share * least(model, x, y, norm))
+    handed = Handed(model, Access.LABELS, SAMPLES, budget=1500)
+    candidate = hop_skip_jump(handed, x, y, threat, random=keyed(0, IDS), queries=1500)
+    assert bool(threat.contains(candidate, x).all())
+    assert torch.equal(model(candidate).argmax(1) != y, IDS < 5)
+    assert handed.forwards[:5].max() < 1000
+    assert bool((handed.forwards[5:] > 1440).all())
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("queries", [1, 2, 3, 20, 70, 333])
+def test_no_sample_asks_more_than_it_may(norm: str, queries: int) -> None:
+    """The model would raise BudgetSpent; without enough for a start, the inputs come back."""
+    model, x, y = linear((1, 4, 5))
+    handed = Handed(model, Access.LABELS, SAMPLES, budget=queries)
+    candidate = hop_skip_jump(
+        handed, x, y, Lp(norm, INFINITE), random=keyed(0, IDS), queries=queries
+    )
+    assert handed.forwards.max() <= queries
+    if queries == 1:
+        assert torch.equal(candidate, x)
+    if queries >= 70:
+        assert bool((model(candidate).argmax(1) != y).all())
+        assert handed.forwards.min() > queries - 30
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_neither_companions_nor_order_matter(norm: str) -> None:
+    """Bit for bit, though calls of the model are cut by how many samples there are."""
+    model, x, y = linear((2, 3, 4))
+    net = nn.Sequential(model, nn.Tanh())
+
+    def run(rows: Tensor) -> Tensor:
+        handed = Handed(net, Access.LABELS, len(rows), block=8)
+        threat = Lp(norm, INFINITE)
+        return hop_skip_jump(handed, x[rows], y[rows], threat, random=keyed(3, rows), queries=300)
+
+    together = run(IDS)
+    for rows in (IDS.flip(0), IDS[:7], IDS[5:6]):
+        assert torch.equal(run(rows), together[rows])
+
+
+def test_more_queries_come_nearer() -> None:
+    """The best point is kept, and the walks begin alike."""
+    model, x, y = linear((1, 10, 10))
+    found = []
+    for queries in (100, 300, 900):
+        candidate = hop_skip_jump(
+            model, x, y, Lp("l2", INFINITE), random=keyed(0, IDS), queries=queries
+        )
+        found.append(distance(candidate, x, "l2").median())
+    assert found[0] > 1.3 * found[1] > 1.3 * found[2]
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_targets_are_reached(norm: str) -> None:
+    """With two classes, the wanted class is as far as the border."""
+    model, x, y = linear((20,))
+    candidate = hop_skip_jump(
+        model, x, 1 - y, Lp(norm, INFINITE, targeted=True), random=keyed(0, IDS)
+    )
+    ratio = distance(candidate, x, norm) / least(model, x, y, norm)
+    assert bool((model(candidate).argmax(1) == 1 - y).all())
+    assert ratio.median() < 1.15
+
+
+def test_without_a_start_a_sample_stays() -> None:
+    """Nothing is misread by a model that always says the same."""
+
+    def model(x: Tensor) -> Tensor:
+        return torch.tensor([1.0, 0.0]).repeat(len(x), 1)
+
+    x, y = torch.rand(4, 3), torch.tensor([0, 0, 1, 0])
+    candidate = hop_skip_jump(model, x, y, Lp("l2", INFINITE), random=keyed(0, IDS[:4]))
+    assert torch.equal(candidate, x)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"queries": 0}, {"evaluations": 0}, {"tries": 0}, {"memory": -0.1}, {"memory": 1.1}],
+    ids=str,
+)
+def test_bad_options_are_refused(options: dict[str, float]) -> None:
+    model, x, y = linear((4,))
+    with pytest.raises(BadOption):
+        hop_skip_jump(model, x, y, Lp("l2", 1.0), random=keyed(0, IDS), **options)

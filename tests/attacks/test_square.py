@@ -1,0 +1,229 @@
+"""Square against closed forms of linear models, its published schedule, and its own bookkeeping."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trustml.access import Handed
+from trustml.affine import minimal_distance
+from trustml.attacks._losses import margin
+from trustml.attacks._windows import plane_of
+from trustml.attacks.square import _Schedule, square
+from trustml.contracts import Access
+from trustml.errors import BadOption, MethodFailed
+from trustml.randomness import keyed
+from trustml.threats import Lp
+
+SAMPLES = 12
+IDS = torch.arange(SAMPLES)
+
+
+def linear(classes: int, shape: tuple[int, ...], seed: int = 0) -> tuple[nn.Module, Tensor, Tensor]:
+    """A random linear classifier, inputs in [0.3, 0.7], and its own answers as labels."""
+    generator = torch.Generator().manual_seed(seed)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(torch.Size(shape).numel(), classes))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+        x = 0.3 + 0.4 * torch.rand(SAMPLES, *shape, generator=generator)
+        model[1].bias -= model(x).mean(0)
+        return model, x, model(x).argmax(1)
+
+
+def least(model: nn.Module, x: Tensor, y: Tensor, norm: str) -> Tensor:
+    """The least distance at which a sample of a linear model is misread, in closed form."""
+    layer = model[1]
+    return minimal_distance(
+        layer.weight.double(), layer.bias.double(), x, y, norm, (0.0, 1.0)
+    ).detach()
+
+
+def fooled(model: nn.Module, candidate: Tensor, y: Tensor) -> Tensor:
+    with torch.no_grad():
+        return model(candidate).argmax(1) != y
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (3, 4), (12,), (2, 2, 3, 1)], ids=str)
+@pytest.mark.parametrize(("classes", "restarts", "share"), [(2, 1, 1.02), (3, 4, 1.1)])
+def test_linf_finds_just_what_can_be_found(
+    shape: tuple[int, ...], classes: int, restarts: int, share: float
+) -> None:
+    """With one entry a window at the end, it climbs to the vertex that is the optimum of Linf.
+
+    With a third class the climb can end at the lower of two tops: hence restarts.
+    """
+    model, x, y = linear(classes, shape)
+    truth = least(model, x, y, "linf")
+    for times, expected in ((share, True), (0.98, False)):
+        threat, queries = Lp("linf", times * truth), 400 * restarts
+        candidate = square(
+            model, x, y, threat, random=keyed(1, IDS), queries=queries, restarts=restarts
+        )
+        assert bool(threat.contains(candidate, x).all())
+        assert bool((fooled(model, candidate, y) == expected).all())
+
+
+@pytest.mark.parametrize(("shape", "share"), [((1, 6, 6), 1.5), ((4,), 1.1)], ids=str)
+def test_l2_finds_what_is_near_and_nothing_nearer_than_can_be(
+    shape: tuple[int, ...], share: float
+) -> None:
+    """Dipoles reach the direction of w only roughly, so the share above the optimum is larger."""
+    model, x, y = linear(2, shape)
+    truth = least(model, x, y, "l2")
+    for times, expected in ((share, True), (0.98, False)):
+        threat = Lp("l2", times * truth)
+        candidate = square(model, x, y, threat, random=keyed(1, IDS), queries=1000)
+        assert bool(threat.contains(candidate, x).all())
+        assert bool((fooled(model, candidate, y) == expected).all())
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_an_unbounded_budget_fools_all(norm: str) -> None:
+    """Within the box a linear model with classes on both sides has no robust sample."""
+    model, x, y = linear(2, (1, 5, 5))
+    infinite = Lp(norm, float("inf"))
+    candidate = square(model, x, y, infinite, random=keyed(0, IDS), queries=300)
+    assert bool(fooled(model, candidate, y).all())
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_targets_are_reached(norm: str) -> None:
+    """The wanted class is the second of two, so what is wanted is the same as any misreading."""
+    model, x, y = linear(2, (12,))
+    threat = Lp(norm, 1.5 * least(model, x, y, norm), targeted=True)
+    candidate = square(model, x, 1 - y, threat, random=keyed(2, IDS), queries=500)
+    assert bool((model(candidate).argmax(1) == 1 - y).all())
+
+
+@pytest.mark.parametrize("restarts", [1, 3])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_every_query_is_spent_and_none_more(norm: str, restarts: int) -> None:
+    """A robust sample takes its first look and equal shares of the rest; BudgetSpent is not met."""
+    model, x, y = linear(2, (1, 4, 4))
+    threat = Lp(norm, 0.5 * least(model, x, y, norm))
+    handed = Handed(model, Access.PROBABILITIES, SAMPLES, budget=50)
+    square(handed, x, y, threat, random=keyed(0, IDS), queries=50, restarts=restarts)
+    assert bool((handed.forwards == 1 + 49 // restarts * restarts).all())
+
+
+def test_the_won_leave() -> None:
+    """A sample that is fooled at once is asked about no more than the first checkpoints take."""
+    model, x, y = linear(2, (1, 4, 4))
+    epsilon = torch.where(IDS < 6, 10.0, 0.1) * least(model, x, y, "linf")
+    handed = Handed(model, Access.PROBABILITIES, SAMPLES)
+    square(handed, x, y, Lp("linf", epsilon), random=keyed(0, IDS), queries=200)
+    assert handed.forwards[:6].max() < 40
+    assert bool((handed.forwards[6:] == 200).all())
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_neither_companions_nor_order_matter(norm: str) -> None:
+    """Bit for bit: random numbers belong to samples, and so do windows."""
+    model, x, y = linear(3, (2, 5, 4))
+    net = nn.Sequential(model, nn.Tanh())
+    threat = Lp(norm, least(model, x, y, norm) * torch.linspace(0.5, 1.6, SAMPLES))
+
+    def run(rows: Tensor) -> Tensor:
+        handed = Handed(net, Access.PROBABILITIES, len(rows), block=16)
+        part = threat.at(rows)
+        return square(handed, x[rows], y[rows], part, random=keyed(3, rows), queries=100)
+
+    together = run(IDS)
+    for rows in (IDS.flip(0), IDS[:7], IDS[5:6]):
+        assert torch.equal(run(rows), together[rows])
+
+
+def test_saturated_probabilities_lose_nothing() -> None:
+    """A softmax of logits in the dozens rounds to 1; its logarithm still shows the way."""
+    model, x, y = linear(2, (12,))
+    with torch.no_grad():
+        model[1].weight *= 10
+        model[1].bias *= 10
+    threat = Lp("linf", 1.05 * least(model, x, y, "linf"))
+    for access in (Access.PROBABILITIES, Access.LOGITS):
+        handed = Handed(model, access, SAMPLES)
+        candidate = square(handed, x, y, threat, random=keyed(0, IDS), queries=600)
+        assert bool(fooled(model, candidate, y).all()), access
+
+
+def test_window_sizes_follow_the_paper() -> None:
+    """Of 10 000 queries: p up to the 10th, then halved after 10, 50, 200, 500 and so on."""
+    plan = _Schedule(plane_of((1, 28, 28)), "linf", 0.8, 10_000)
+    asked = (10, 11, 51, 201, 501, 1001, 2001, 4001, 6001, 8001)
+    assert [plan.share(step) for step in asked] == [0.8 / 2**k for k in range(10)]
+
+
+def test_no_query_repeats_the_point_that_it_starts_from() -> None:
+    """A window whose entries already stand at that wall is sent to the other one."""
+    seen: list[Tensor] = []
+
+    class Watched(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(x.clone())
+            # No move ever helps, so each query starts from the same vertex.
+            return torch.tensor([1.0, 0.0]).repeat(len(x), 1)
+
+    x = torch.rand(3, 1, 4, 4)
+    zero = torch.zeros(3, dtype=torch.int64)
+    square(Watched(), x, zero, Lp("linf", 0.1), random=keyed(0, IDS[:3]), queries=60)
+    start, rest = seen[1], torch.stack(seen[2:])
+    assert bool((rest != start).flatten(2).any(2).all())
+
+
+def test_each_sample_has_a_window_of_its_own() -> None:
+    """Samples alike in all but their number are changed at different places."""
+    seen: list[Tensor] = []
+
+    class Watched(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(x.clone())
+            return torch.tensor([1.0, 0.0]).repeat(len(x), 1)
+
+    x, zero = torch.full((8, 1, 9, 9), 0.5), torch.zeros(8, dtype=torch.int64)
+    square(Watched(), x, zero, Lp("linf", 0.1), random=keyed(0, IDS[:8]), queries=400)
+    changed = (seen[-1] != seen[1]).flatten(1)
+    assert len({tuple(row.tolist()) for row in changed}) > 4
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_best_point_seen_comes_back(norm: str) -> None:
+    """Among all points asked about, the input itself left out, none has a higher margin."""
+    model, x, y = linear(3, (1, 6, 6))
+    threat, seen = Lp(norm, 0.9 * least(model, x, y, norm)), []
+
+    def watched(z: Tensor) -> Tensor:
+        seen.append(margin(model(z), y))
+        return model(z)
+
+    candidate = square(watched, x, y, threat, random=keyed(0, IDS), queries=100)
+    assert torch.allclose(margin(model(candidate), y), torch.stack(seen[1:]).amax(0), atol=1e-5)
+    assert bool((torch.stack(seen[1:]).amax(0) > seen[1]).all())
+
+
+def _nan(x: Tensor) -> Tensor:
+    return torch.full((len(x), 2), torch.nan)
+
+
+def test_nan_is_an_error() -> None:
+    model, x, y = linear(2, (4,))
+    del model
+    with pytest.raises(MethodFailed, match="NaN"):
+        square(_nan, x, y, Lp("linf", 0.1), random=keyed(0, IDS), queries=20)
+
+
+BAD: list[Callable[[], dict[str, object]]] = [
+    lambda: {"queries": 1},
+    lambda: {"queries": 3, "restarts": 3},
+    lambda: {"restarts": 0},
+    lambda: {"initial_share": 0.0},
+    lambda: {"initial_share": 1.5},
+]
+
+
+@pytest.mark.parametrize("options", BAD)
+def test_bad_options_are_refused(options: Callable[[], dict[str, object]]) -> None:
+    model, x, y = linear(2, (4,))
+    with pytest.raises(BadOption):
+        square(model, x, y, Lp("linf", 0.1), random=keyed(0, IDS), **options())

@@ -45,6 +45,12 @@ def test_what_is_written_comes_back(samples: Samples, tmp_path: Path) -> None:
     assert digest == file_hash(tmp_path / "a")
 
 
+def test_equal_samples_are_equal_files(samples: Samples, tmp_path: Path) -> None:
+    """A record holds the file's hash, and a resumed run must end with the same records."""
+    made = Made(1.0, ("a", "b"))
+    assert len({write(samples, tmp_path / "a", made) for _ in range(20)}) == 1
+
+
 def test_no_samples_are_samples_too(samples: Samples, tmp_path: Path) -> None:
     """Nothing was attacked where the model reads nothing rightly."""
     write(samples.at(torch.arange(0)), tmp_path / "a")

@@ -159,7 +159,7 @@ def _examined(
         status="failed",
     )
     if isinstance(setting, TrustError):
-        return replace(blank, status=_status(setting), reason=str(setting))
+        return replace(blank, status=_status(setting), reason=_line(setting))
     split = setting.split
     blank = replace(
         blank,
@@ -176,9 +176,9 @@ def _examined(
         )
         return _attacked(blank, exam, home, plan.batch_size, group)
     except NotApplicable as error:
-        return replace(blank, status="skipped", reason=str(error))
+        return replace(blank, status="skipped", reason=_line(error))
     except MethodFailed as error:
-        return replace(blank, status="failed", reason=str(error))
+        return replace(blank, status="failed", reason=_line(error))
 
 
 def _attacked(
@@ -270,3 +270,8 @@ def _floor(samples: Samples, home: Path, group: list[Record]) -> list[str]:
 
 def _status(error: TrustError) -> Status:
     return "skipped" if isinstance(error, NotApplicable) else "failed"
+
+
+def _line(error: TrustError) -> str:
+    """Return the error as one line, whatever a plugin's own message holds."""
+    return " ".join(str(error).split())

@@ -4,7 +4,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +84,9 @@ def joined(parts: Sequence[Samples]) -> Samples:
 def write(samples: Samples, path: Path, made: Made = Made()) -> str:
     """Write the file whole; return its SHA-256. How the samples were made travels in the header."""
     tensors = {field.name: getattr(samples, field.name).contiguous() for field in fields(samples)}
-    facts = {"seconds": repr(made.seconds), "notes": json.dumps(made.notes)}
     tensors[SEAL] = torch.zeros(16, dtype=torch.uint8)
-    content = bytearray(save(tensors, metadata=facts))
+    # One entry: safetensors writes several in an order that changes from call to call.
+    content = bytearray(save(tensors, metadata={"made": json.dumps(asdict(made))}))
     # The header cannot hold its own digest, so this takes its place among the tensors.
     start = _end(content) + _header(content)[SEAL]["data_offsets"][0]
     content[start : start + 16] = _seal(content)
@@ -104,8 +104,8 @@ def read(path: Path) -> tuple[Samples, Made]:
         content = path.read_bytes()
         tensors = load(content)
         whole = tensors.pop(SEAL).numpy().tobytes() == _seal(content)
-        facts = _header(content)["__metadata__"]
-        made = Made(float(facts["seconds"]), tuple(json.loads(facts["notes"])))
+        facts = json.loads(_header(content)["__metadata__"]["made"])
+        made = Made(float(facts["seconds"]), tuple(facts["notes"]))
         samples = Samples(**tensors)
     except FileNotFoundError as error:
         raise BrokenClaim(f"{path} is missing") from error

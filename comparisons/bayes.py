@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from trustml.bayes import cavi_gaussian, laplace
-from trustml.bayes._sweeps import Climb
+from trustml.bayes.coordinate_ascent import Climb
 
 POINTS, COMPONENTS, SWEEPS = 10_000, 10, 50
 INPUTS, FEATURES, CLASSES, BATCH = 10_000, 128, 10, 500

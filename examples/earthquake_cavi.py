@@ -11,8 +11,8 @@ from matplotlib.patches import Circle
 from torch import Generator, Tensor
 
 from trustml.bayes import cavi_poisson_log_normal, cavi_poisson_normal
-from trustml.bayes._sweeps import Ascent
 from trustml.bayes.cavi_poisson_normal import Prior, Sources
+from trustml.bayes.coordinate_ascent import Ascent
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED)
 CENTRES = torch.tensor([[-6.0, 3.0], [1.0, 6.0], [6.0, -1.0], [-1.0, -5.0], [0.5, 0.5]])

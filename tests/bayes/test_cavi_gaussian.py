@@ -12,8 +12,8 @@ from sklearn.mixture import BayesianGaussianMixture
 from torch import Tensor
 
 from trustml.bayes import cavi_gaussian
-from trustml.bayes._sweeps import Climb
 from trustml.bayes.cavi_gaussian import Prior
+from trustml.bayes.coordinate_ascent import Climb
 from trustml.errors import BadInput, BadOption
 
 

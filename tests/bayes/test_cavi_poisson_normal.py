@@ -12,8 +12,8 @@ from scipy import stats
 from torch import Tensor
 
 from trustml.bayes import cavi_poisson_log_normal, cavi_poisson_normal
-from trustml.bayes._sweeps import Climb
 from trustml.bayes.cavi_poisson_normal import Prior, Sources
+from trustml.bayes.coordinate_ascent import Climb
 from trustml.errors import BadInput, BadOption
 
 PRIOR = Prior(shape=2.0, rate=0.5, centre=0.3, centre_spread=3.0)

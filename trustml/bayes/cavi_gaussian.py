@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trustml.bayes._sweeps import (
+from trustml.bayes.coordinate_ascent import (
     Ascent,
     Climb,
     ascend,

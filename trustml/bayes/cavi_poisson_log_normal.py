@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from trustml.bayes import cavi_poisson_normal
-from trustml.bayes._sweeps import Ascent, Climb
 from trustml.bayes.cavi_poisson_normal import Prior, Sources
+from trustml.bayes.coordinate_ascent import Ascent, Climb
 from trustml.errors import BadInput
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trustml.bayes._sweeps import Ascent, Climb, ascend, check_points, check_positive
+from trustml.bayes.coordinate_ascent import Ascent, Climb, ascend, check_points, check_positive
 from trustml.errors import BadInput
 
 

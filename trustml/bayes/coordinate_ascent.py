@@ -1,4 +1,4 @@
-"""What the CAVI mixtures share: the climb of the ELBO, first responsibilities, checks."""
+"""Coordinate ascent of the ELBO, as the CAVI mixtures share it: climb, first guess, checks."""
 
 import math
 from collections.abc import Callable

@@ -41,15 +41,16 @@ def verify(folder: Path, device: str = "auto") -> Iterator[Record]:
     stored = {r.case: _stored(r, folder) for r in records if r.status == "done"}
     dataset = load_data(plan.data, plan.data_dir)
     planned = {case.name: case for case in cases(plan, dataset)}
-    settings: dict[str, Setting] = {}
+    settings: dict[tuple[str, str, str], Setting] = {}
     for record in records:
         case = planned.get(record.case)
         if case is None or not _is_of(record, case, plan):
             raise BrokenClaim(f"{record.case}: what its record says is not what the plan says")
         if record.status == "done":
-            if record.model not in settings:
-                settings[record.model] = recorded_setting(plan, record, dataset, folder, where)
-            _check(record, stored[record.case], settings[record.model], plan, where)
+            of = (record.model, record.weights, record.data_hash)
+            if of not in settings:
+                settings[of] = recorded_setting(plan, record, dataset, folder, where)
+            _check(record, stored[record.case], settings[of], plan, where)
             if record.kind == "union":
                 _check_union(record, stored)
         yield record

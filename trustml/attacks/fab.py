@@ -114,7 +114,8 @@ def _see(model: Classifier, walk: Boundary, quarry: Quarry) -> Seen:
         else:
             lead, gradient = _lead_of_nearest(logits, point, quarry)
     logits = logits.detach()
-    return Seen(point.detach(), logits, lead, gradient, quarry.threat.reached(logits, quarry.y))
+    reached = quarry.threat.reached(logits, quarry.y)
+    return Seen(point.detach(), logits, lead.to(point.dtype), gradient, reached)
 
 
 def _lead_of_one(logits: Tensor, point: Tensor, quarry: Quarry) -> tuple[Tensor, Tensor]:

@@ -17,15 +17,16 @@ def in_turn(
     """Return for each input (B, *S) the first stage's point that wins, else the last stage's point."""
     best = x.clone()
     left = torch.arange(len(x), device=x.device)
-    for stage in stages:
+    for number, stage in enumerate(stages):
+        if not len(left):
+            break
         mine, allowed, part = x[left], threat.at(left), at(model, left)
-        found = stage(part, mine, y[left], allowed, random.at(left))
+        # Folded, so that two stages of one kind do not begin at the same random points.
+        found = stage(part, mine, y[left], allowed, random.at(left).fold(number))
         # A minimum-norm stage may come back from outside the ball.
         found = allowed.project(found, mine)
         with frozen(model), torch.no_grad():
             won = allowed.reached(part(found), y[left])
         best[left] = found
         left = left[~won]
-        if not len(left):
-            break
     return best

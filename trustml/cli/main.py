@@ -130,7 +130,8 @@ def bench(out: str | None, resume: str | None, as_json: bool, **words: Any) -> N
         folder = Path(resume)
         records = harness.resume(folder)
     else:
-        plan = checked(plan_of(words))
+        plan = plan_of(words)
+        checked(plan)  # before its words name a folder
         folder = new_folder(RUNS, plan) if out is None else Path(out)
         records = harness.start(plan, folder)
     report(records, folder, as_json, curve=bool(words["curve"]) and resume is None)

@@ -35,7 +35,7 @@ def sheet(
     for column in range(count):
         _picture(axes[0][column], originals[column], (low, high), true[column])
         _picture(axes[1][column], adversarials[column], (low, high), f"read as {answered[column]}")
-        axes[2][column].imshow(change[column], cmap="RdBu_r", vmin=-reach, vmax=reach)
+        axes[2][column].imshow(change[column].numpy(), cmap="RdBu_r", vmin=-reach, vmax=reach)
     for row, name in enumerate(("original", "adversarial", f"difference\n(±{reach:.2g})")):
         axes[row][0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
     for axis in axes.flat:
@@ -49,5 +49,5 @@ def sheet(
 
 def _picture(axis: Any, image: Tensor, span: tuple[float, float], title: str) -> None:
     shown = ((image.movedim(0, -1) - span[0]) / max(span[1] - span[0], 1e-12)).squeeze(-1)
-    axis.imshow(shown, cmap="gray_r" if image.shape[0] == 1 else None, vmin=0, vmax=1)
+    axis.imshow(shown.numpy(), cmap="gray_r" if image.shape[0] == 1 else None, vmin=0, vmax=1)
     axis.set_title(title, fontsize=9)

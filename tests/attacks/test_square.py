@@ -139,8 +139,8 @@ def test_saturated_probabilities_lose_nothing() -> None:
     """A softmax of logits in the dozens rounds to 1; its logarithm still shows the way."""
     model, x, y = linear(2, (12,))
     with torch.no_grad():
-        model[1].weight *= 10
-        model[1].bias *= 10
+        model[1].weight *= 30
+        model[1].bias *= 30
     threat = Lp("linf", 1.05 * least(model, x, y, "linf"))
     for access in (Access.PROBABILITIES, Access.LOGITS):
         handed = Handed(model, access, SAMPLES)

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from trustml.access import Handed
 from trustml.affine import minimal_distance
-from trustml.attacks.boundary import Pace, _paced, boundary
+from trustml.attacks._decision import Oracle, Trail
+from trustml.attacks.boundary import Pace, _paced, _step, boundary
 from trustml.contracts import Access
 from trustml.errors import BadOption
 from trustml.geometry import distance
@@ -101,6 +102,29 @@ def test_steps_follow_how_often_they_succeed() -> None:
     pace = _paced(Pace(half, half, torch.full_like(share, 0.3), share))
     assert torch.allclose(pace.aside, half)
     assert torch.allclose(pace.nearer / half, torch.tensor([1.5, 1.5, 1 / 1.5]).double())
+
+
+def test_a_step_has_the_angle_and_length_of_its_pace() -> None:
+    """Aside by 0.3 of the distance turns the way from x by atan 0.3; 0.1 nearer leaves 0.9."""
+    seen: list[Tensor] = []
+
+    def model(x: Tensor) -> Tensor:
+        seen.append(x)
+        return torch.tensor([0.0, 1.0]).repeat(len(x), 1)
+
+    generator = torch.Generator().manual_seed(0)
+    x, point, side = (torch.randn(SAMPLES, 7, generator=generator) for _ in range(3))
+    threat, one = Lp("l2", INFINITE, -50.0, 50.0), torch.ones(SAMPLES, dtype=torch.float64)
+    oracle = Oracle(model, torch.zeros_like(IDS), threat, 9)
+    trail = Trail(IDS, x, point, point, distance(point, x, "l2"))
+    moved, _ = _step(oracle, trail, Pace(0.3 * one, 0.1 * one, one / 3, one / 5), side, threat, 0)
+    around, ahead = seen
+    size = (point - x).norm(dim=1)
+    assert torch.allclose((around - x).norm(dim=1), size)
+    assert torch.allclose((ahead - x).norm(dim=1), 0.9 * size)
+    cosine = torch.cosine_similarity(ahead - x, point - x)
+    assert torch.allclose(cosine, torch.full_like(cosine, 1 / 1.09**0.5))
+    assert torch.equal(moved.point, ahead)
 
 
 def test_targets_are_reached() -> None:

@@ -18,13 +18,13 @@ BLOCK_ROWS = 256
 
 
 class Handed:
-    """A model handed to a method. Calling it answers (B, K) at the access level, whichever it is:
+    """A model handed to a method, which answers (B, K) at the method's access level.
 
     GRADIENTS logits, LOGITS logits without a graph, PROBABILITIES their softmax, TOP1 the highest
-    probability in its place and 0 elsewhere, LABELS one-hot. The arg max is the label at each level.
+    probability in its place and 0 elsewhere, LABELS one-hot. The arg max is always the label.
 
-    A call with one row a sample (or a whole multiple, sample after sample, then again) is counted to
-    those samples. A method that calls with other rows says which: `model.at(rows)(x[rows])`.
+    A call with one row a sample (or a whole multiple, sample after sample, then again) is counted
+    to those samples. A method that calls with other rows says which: `model.at(rows)(x[rows])`.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ def at(model: Classifier, rows: Tensor) -> Classifier:
 
 
 def in_blocks(model: Callable[[Tensor], Tensor], x: Tensor, block: int = BLOCK_ROWS) -> Tensor:
-    """Return model(x) (B, …), computed `block` rows at a time; rows beyond x are copies of its last."""
+    """Return model(x) (B, …), `block` rows at a time; the last row fills the last block."""
     count = len(x)
     if count == block or count == 0:
         return _answer(model, x)
@@ -105,7 +105,7 @@ def in_blocks(model: Callable[[Tensor], Tensor], x: Tensor, block: int = BLOCK_R
 
 @contextmanager
 def frozen(model: Any) -> Iterator[None]:
-    """Put every module into evaluation mode and its parameters out of the graph; restore each after."""
+    """Put modules into evaluation mode and parameters out of the graph; restore each after."""
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
     modes = [module.training for module in modules]
     parameters = list(model.parameters()) if isinstance(model, nn.Module) else []
@@ -139,7 +139,11 @@ def _limit(logits: Tensor, access: Access) -> Tensor:
         return probabilities
     # The label is read from the logits: a softmax can round two of them to one value.
     top = logits.argmax(1, keepdim=True)
-    shown = probabilities.gather(1, top) if access == Access.TOP1 else torch.ones_like(top, dtype=logits.dtype)
+    shown = (
+        probabilities.gather(1, top)
+        if access == Access.TOP1
+        else torch.ones_like(top, dtype=logits.dtype)
+    )
     return torch.zeros_like(probabilities).scatter_(1, top, shown)
 
 
@@ -170,14 +174,16 @@ class _Ledger:
             self.even[way] += count // self.samples
         elif rows is not None and count % len(rows) == 0:
             counts = self.uneven[way] = self.uneven[way].to(rows.device)
-            each = torch.full(rows.shape, count // len(rows), dtype=counts.dtype, device=rows.device)
+            each = torch.full(
+                rows.shape, count // len(rows), dtype=counts.dtype, device=rows.device
+            )
             counts.index_add_(0, rows, each)
         elif self.budget is None:
             # Nobody said whose rows these are: the total stays right, the shares are even.
             self.even[way] += count / self.samples
         else:
             raise MethodFailed(
-                f"a call with {count} rows for {self.samples} samples cannot be counted against the "
+                f"{count} rows for {self.samples} samples cannot be counted against the "
                 f"query budget; call model.at(rows)(x[rows]) to say whose rows they are"
             )
 
@@ -191,6 +197,6 @@ class _CountBackward(torch.autograd.Function):
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Any:
         ctx.ledger.backward(len(gradient), ctx.rows)
         return gradient, None, None

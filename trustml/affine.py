@@ -1,7 +1,7 @@
 """Exact robustness of affine classifiers within the box: the truth that attacks are held against.
 
 The answer to x is the arg max of weight @ x + bias. To make class j pass class y is to cross one
-half-space, and the cheapest crossing within the box fills entries up to a common level (Linf, L2) or
+half-space; the cheapest crossing within the box fills entries up to a common level (Linf, L2) or
 one after the other (L1, L0). All in float64, exact up to its rounding.
 """
 
@@ -66,7 +66,10 @@ def strongest_move(
         box: lowest and highest allowed value.
     """
     far = epsilon.double().expand(len(x), *[1] * (x.dim() - 1)).reshape(-1)
-    best, lead = torch.zeros_like(x, dtype=torch.float64), x.new_full((len(x),), -torch.inf).double()
+    best, lead = (
+        torch.zeros_like(x, dtype=torch.float64),
+        x.new_full((len(x),), -torch.inf).double(),
+    )
     for rival in range(len(weight)):
         slope, room, gap = _crossing(weight, bias, x, y, torch.full_like(y, rival), box)
         size = _fullest(slope.abs(), room, far, norm)
@@ -144,7 +147,7 @@ def _fullest(steep: Tensor, room: Tensor, far: Tensor, norm: Norm) -> Tensor:
 
 
 def _level(weight: Tensor, cap: Tensor, total: Tensor) -> Tensor:
-    """Return the level t (B, 1) with Σ weight · min(t, cap) = total; infinite where it falls short."""
+    """Return the level t (B, 1) with Σ weight · min(t, cap) = total, or infinity."""
     cap, order = cap.sort(dim=1)
     weight = weight.gather(1, order)
     filled = (weight * cap).cumsum(1) - weight * cap

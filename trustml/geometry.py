@@ -1,8 +1,12 @@
 """Lp balls cut with the box: norms, exact projections and steepest steps, all per sample.
 
-Whatever leaves this file lies inside ball and box exactly: the move is computed in float64 and every
-coordinate is rounded towards x, so that no rounding can lengthen it.
+What `project` and `interval` return lies inside ball and box exactly: moves are computed in float64
+and every coordinate is rounded towards x, so that no rounding can lengthen it. The box's bounds are
+those numbers as the tensors' own type holds them.
 """
+
+from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -10,8 +14,10 @@ from torch import Tensor
 from trustml.contracts import Norm
 
 _NORM_ORDER = {"linf": float("inf"), "l2": 2.0, "l1": 1.0, "l0": 0.0}
-# A float64 sum of squares over D entries is off by D·2^-53 at most; this covers D up to 10^6.
+# A float64 sum over D entries is off by less than D·2^-53; this covers D up to 10^6.
 _SLACK = 1e-10
+# Rounds after which the level is known to float64 or float32; more change nothing.
+_ROUNDS, _FEW_ROUNDS = 40, 12
 
 
 def distance(candidate: Tensor, x: Tensor, norm: Norm) -> Tensor:
@@ -44,10 +50,12 @@ def interval(x: Tensor, epsilon: Tensor, low: float, high: float) -> tuple[Tenso
     Every point between the bounds is within epsilon of x in exact arithmetic. x must be in the box.
     """
     wide, far = x.double(), epsilon.double()
-    lower = _round_up(wide - far, x.dtype).clamp_(min=low)
-    upper = -_round_up(-wide - far, x.dtype).clamp_(min=-high)
-    # Rounding in the float64 difference itself can lose the last bit: x always stays allowed.
-    return torch.minimum(lower, x), torch.maximum(upper, x)
+    lower = _round_up(wide - far, x.dtype)
+    upper = -_round_up(-wide - far, x.dtype)
+    # The float64 sum itself may have been rounded outwards, onto a number of the type.
+    lower = torch.where(wide - lower.double() > far, _step(lower, torch.inf), lower)
+    upper = torch.where(upper.double() - wide > far, _step(upper, -torch.inf), upper)
+    return torch.minimum(lower.clamp_(min=low), x), torch.maximum(upper.clamp_(max=high), x)
 
 
 def project(
@@ -55,7 +63,8 @@ def project(
 ) -> Tensor:
     """Return the nearest point (B, *S) to each candidate in the ball around x cut with the box.
 
-    Exact for every norm (for L0: nearest in L2). Candidates already inside come back unchanged.
+    Nearest in L2, to about 1e-7 of epsilon, and never outside. Candidates already inside come back
+    unchanged.
 
     Args:
         candidate: (B, *S), finite.
@@ -63,19 +72,24 @@ def project(
         epsilon: (B, 1, …) or a scalar tensor, ≥ 0.
         box: lowest and highest allowed value.
     """
-    low, high = box
+    low, high = _held(*box, x.dtype)
     if norm == "linf":
-        lower, upper = interval(x, epsilon, low, high)
-        return torch.clamp(candidate, lower, upper)
-    start, boxed = x.double().flatten(1), candidate.clamp(low, high)
-    far = epsilon.double().expand(len(x), *[1] * (x.dim() - 1)).reshape(-1, 1)
-    wish = candidate.double().flatten(1) - start
-    room = torch.where(wish > 0, high - start, start - low)
-    shrink = {"l2": _shrink_l2, "l1": _shrink_l1, "l0": _shrink_l0}[norm]
-    move = shrink(wish.abs(), room, far).copysign(wish)
-    moved = _round_towards(start + move, start, candidate.dtype).view_as(x)
-    inside = distance(boxed, x, norm) <= far[:, 0]
-    return torch.where(like(inside, x), boxed, moved)
+        return torch.clamp(candidate, *interval(x, epsilon, low, high))
+    boxed, far = candidate.clamp(low, high), _column(epsilon, x, torch.float64)
+    rows = (distance(boxed, x, norm) > far[:, 0]).nonzero()[:, 0]
+    if not len(rows):
+        return boxed
+    start, far = x[rows].flatten(1), far[rows]
+    if norm == "l0":
+        moved = _most_useful(candidate[rows].flatten(1), boxed[rows].flatten(1), start, far)
+    else:
+        wide = start.double()
+        wish = candidate[rows].flatten(1).double() - wide
+        room = torch.where(wish > 0, high - wide, wide - low)
+        shrink = _shrink_l2 if norm == "l2" else _shrink_l1
+        move = shrink(wish.abs(), room, far * (1 - _SLACK)).copysign(wish)
+        moved = _round_towards(wide + move, wide, candidate.dtype)
+    return boxed.index_copy(0, rows, moved.view(-1, *x.shape[1:]))
 
 
 def pull(
@@ -83,38 +97,39 @@ def pull(
 ) -> Tensor:
     """Return an allowed point (B, *S) near each candidate, for use inside a search loop.
 
-    Cheap and in the candidate's own precision: Linf and L1 to the nearest point, L2 to the ball and
-    then to the box. A hair's breadth inside, so that `project` hardly ever has to move it again.
+    Cheap and in the candidate's own precision: to the nearest point but for rounding, except L2: to
+    the ball and then to the box. A hair's breadth inside, so that `project` hardly ever moves it.
     """
-    low, high = box
+    low, high = _held(*box, x.dtype)
+    start = x.flatten(1)
     if norm == "l0":
-        return project(candidate, x, norm, epsilon, box)
-    move = (candidate - x).flatten(1)
-    far = epsilon.to(move.dtype).expand(len(x), *[1] * (x.dim() - 1)).reshape(-1, 1)
+        boxed = candidate.clamp(low, high).flatten(1)
+        far = _column(epsilon, x, torch.float64)
+        return _most_useful(candidate.flatten(1), boxed, start, far).view_as(x)
+    move = candidate.flatten(1) - start
+    # No ball is wider than the box; past that, infinity would only make NaN.
+    far = _column(epsilon, x, move.dtype).clamp(max=diameter(norm, high - low, move.shape[1]))
     if norm == "linf":
-        return (x + torch.minimum(torch.maximum(move, -far), far).view_as(x)).clamp(low, high)
+        move = torch.clamp(move, -far, far)
+        return (start + move).clamp_(low, high).view_as(x)
+    tiny = torch.finfo(move.dtype).tiny
     # What rounding x + move can add, at most a thousandth of the radius.
     count = move.shape[1] ** (0.5 if norm == "l2" else 1.0)
     blur = torch.finfo(move.dtype).eps * max(abs(low), abs(high)) * count
     far = far - torch.minimum(far * 1e-6 + blur, far * 1e-3)
     if norm == "l2":
         size = torch.linalg.vector_norm(move, dim=1, keepdim=True)
-        move = move * (far / size.clamp_min(torch.finfo(move.dtype).tiny)).clamp(max=1.0)
-        return (x + move.view_as(x)).clamp(low, high)
-    start = x.flatten(1)
+        move.mul_((far / size.clamp_min_(tiny)).clamp_(max=1.0))
+        return move.add_(start).clamp_(low, high).view_as(x)
     room = torch.where(move > 0, high - start, start - low)
     size = move.abs()
-    threshold = _threshold(size, room, far)
-    kept = torch.minimum((size - threshold).clamp_min(0), room)
-    kept = kept * (far / kept.sum(1, keepdim=True).clamp_min(torch.finfo(far.dtype).tiny)).clamp(
-        max=1.0
-    )
-    move = kept.copysign(move)
-    return (x + move.view_as(x)).clamp(low, high)
+    _, kept = _l1_level(size, room, far, _FEW_ROUNDS)
+    kept.mul_((far / kept.sum(1, keepdim=True).clamp_min_(tiny)).clamp_(max=1.0))
+    return kept.copysign_(move).add_(start).clamp_(low, high).view_as(x)
 
 
 def steepest(gradient: Tensor, norm: Norm, share: int = 1) -> Tensor:
-    """Return the unit-norm step (B, *S) along which the gradient climbs most; zero where it is zero.
+    """Return the unit-norm step (B, *S) along which the gradient climbs most.
 
     An L1 (or L0) step is shared equally by the `share` entries with the largest gradient.
     """
@@ -122,6 +137,8 @@ def steepest(gradient: Tensor, norm: Norm, share: int = 1) -> Tensor:
         return gradient.sign()
     flat = gradient.flatten(1)
     if norm == "l2":
+        # By the largest entry first, so that the squares of a tiny gradient do not vanish.
+        flat = flat / flat.abs().amax(1, keepdim=True).clamp_min(torch.finfo(flat.dtype).tiny)
         size = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
         return (flat / size.clamp_min(torch.finfo(flat.dtype).tiny)).view_as(gradient)
     best = flat.abs().topk(share, dim=1).indices
@@ -130,75 +147,119 @@ def steepest(gradient: Tensor, norm: Norm, share: int = 1) -> Tensor:
 
 
 def _shrink_l2(size: Tensor, room: Tensor, far: Tensor) -> Tensor:
-    """Return min(s·size, room) with the s ≤ 1 that spends `far`: entries at their room leave the ball."""
-    size_bounded = size.clamp_max(1e150)
-    scale = (far / torch.linalg.vector_norm(size_bounded, dim=1, keepdim=True)).clamp(max=1.0)
-    scale = scale.nan_to_num(1.0)
-    # Newton from below: each round finds the entries that hit the box at this scale and gives what
-    # they do not use to the others. It ends when no entry joins them.
-    for _ in range(size.shape[1]):
-        full = scale * size_bounded >= room
-        spent = torch.where(full, room, 0.0).square().sum(1, keepdim=True)
-        free = torch.where(full, 0.0, size_bounded).square().sum(1, keepdim=True)
-        better = ((far.square() - spent).clamp_min(0) / free).sqrt().nan_to_num(1.0).clamp(max=1.0)
-        better = torch.maximum(scale, better)
-        if torch.equal(better, scale):
-            break
-        scale = better
-    return torch.minimum(scale * size_bounded, room) * (1 - _SLACK)
+    """Return min(s·size, room) with the s ≤ 1 that spends `far`."""
+    # Squares of float32's largest numbers fit, those of float64's do not.
+    size = size.clamp_max(1e150)
+    square, most, spend = size.square(), room.square(), far.square()
+    held = torch.empty_like(size)
+
+    def excess(scale: Tensor) -> Tensor:
+        torch.mul(square, scale, out=held)
+        return torch.minimum(held, most, out=held).sum(1, keepdim=True) - spend
+
+    # The unboxed answer is a lower bound, for walls only free what others may spend.
+    floor = (spend / square.sum(1, keepdim=True)).clamp_(max=1.0)
+    scale = _root(excess, torch.ones_like(far), floor, _ROUNDS)
+    free = scale * square < most
+    spent = torch.where(free, 0.0, most).sum(1, keepdim=True)
+    exact = (spend - spent).clamp_min(0) / torch.where(free, square, 0.0).sum(1, keepdim=True)
+    scale = torch.where((exact >= floor) & (exact <= 1), exact, scale)
+    move = torch.minimum(scale.sqrt() * size, room)
+    return _shortened(move, torch.linalg.vector_norm(move, dim=1, keepdim=True), far)
 
 
 def _shrink_l1(size: Tensor, room: Tensor, far: Tensor) -> Tensor:
-    """Return clamp(size − t, 0, room) with the t ≥ 0 that spends `far` (breakpoints sorted)."""
-    # As t falls, entry i begins to move at t = size and stops at t = size − room.
-    knots = torch.cat([size, size - room], dim=1)
-    slopes = torch.cat([torch.ones_like(size), -torch.ones_like(size)], dim=1)
-    knots, order = knots.sort(dim=1, descending=True)
-    moving = slopes.gather(1, order).cumsum(1)
-    spent = torch.nn.functional.pad(
-        (moving[:, :-1] * (knots[:, :-1] - knots[:, 1:])).cumsum(1), (1, 0)
+    """Return clamp(size − t, 0, room) with the t ≥ 0 that spends `far`."""
+    level, _ = _l1_level(size, room, far, _ROUNDS)
+    moving = (size > level) & (size - level < room)
+    full = size - level >= room
+    whole = torch.where(moving, size, 0.0).sum(1, keepdim=True)
+    exact = (whole + torch.where(full, room, 0.0).sum(1, keepdim=True) - far) / moving.sum(
+        1, keepdim=True
     )
-    # The last knot at which the sum does not yet exceed far, then straight on from there.
-    place = (spent <= far).sum(1, keepdim=True).sub(1).clamp_min(0)
-    rest = (far - spent.gather(1, place)) / moving.gather(1, place).clamp_min(1)
-    threshold = (knots.gather(1, place) - rest).clamp_min(0)
-    move = torch.minimum((size - threshold).clamp_min(0), room)
-    return move * (far / move.sum(1, keepdim=True)).nan_to_num(1.0).clamp(max=1.0) * (1 - _SLACK)
+    near = (exact - level).abs() <= 1e-6 * level
+    level = torch.where(near, exact, level)
+    move = torch.minimum((size - level).clamp_min(0), room)
+    return _shortened(move, move.sum(1, keepdim=True), far)
 
 
-def _threshold(size: Tensor, room: Tensor, far: Tensor, rounds: int = 12) -> Tensor:
-    """Return about the t ≥ 0 (B, 1) at which Σ clamp(size − t, 0, room) is `far`; 0 where it is less.
+def _shortened(move: Tensor, length: Tensor, far: Tensor) -> Tensor:
+    """Return moves (B, D) of these lengths (B, 1), scaled down to `far` if longer."""
+    return move * (far / length.clamp_min(torch.finfo(far.dtype).tiny)).clamp(max=1.0)
 
-    Newton's method on the piecewise linear sum, kept between brackets.
+
+def _l1_level(size: Tensor, room: Tensor, far: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
+    """Return t (B, 1) with Σ clamp(size − t, 0, room) = far, at least 0; and the terms."""
+    kept, zero = torch.empty_like(size), torch.zeros_like(size[:1, :1])
+
+    def excess(level: Tensor) -> Tensor:
+        torch.sub(size, level, out=kept)
+        return torch.clamp(kept, zero, room, out=kept).sum(1, keepdim=True) - far
+
+    level = _root(excess, torch.zeros_like(far), size.amax(1, keepdim=True), rounds)
+    excess(level)
+    return level, kept
+
+
+def _root(excess: Callable[[Tensor], Tensor], above: Tensor, below: Tensor, rounds: int) -> Tensor:
+    """Return where (B, 1) the monotone `excess`, > 0 at `above`, crosses 0; `above` if it does not.
+
+    False position with the weights of Anderson & Björck 1973, and bisection every fourth round:
+    two or three passes over the entries a round, where a sort would take dozens.
     """
-    bottom, top = torch.zeros_like(far), size.amax(1, keepdim=True)
-    guess = bottom
-    for _ in range(rounds):
-        move = torch.minimum((size - guess).clamp_min(0), room)
-        moving = ((move > 0) & (move < room)).sum(1, keepdim=True)
-        excess = move.sum(1, keepdim=True) - far
-        bottom = torch.where(excess > 0, guess, bottom)
-        top = torch.where(excess <= 0, guess, top)
-        newton = guess + excess / moving
-        within = (newton > bottom) & (newton < top)
-        guess = torch.where(within, newton, (bottom + top) / 2)
-    return guess
+    plus, minus = excess(above), excess(below)
+    nowhere, edge = plus <= 0, above
+    was_up = torch.zeros_like(plus)
+    for number in range(rounds):
+        share = (plus / (plus - minus)).clamp_(0.0, 1.0).nan_to_num_(0.5)
+        guess = torch.lerp(above, below, share if number % 4 < 3 else torch.full_like(share, 0.5))
+        value = excess(guess)
+        up = value > 0
+        side = up.to(plus.dtype) * 2 - 1
+        weight = 1 - value / torch.where(up, plus, minus)
+        weight = torch.where((weight > 0) & (side == was_up), weight, 0.5).where(
+            side == was_up, 1.0
+        )
+        plus, minus = torch.where(up, value, plus * weight), torch.where(up, minus * weight, value)
+        above, below = torch.where(up, guess, above), torch.where(up, below, guess)
+        was_up = side
+    return torch.where(nowhere, edge, guess)
 
 
-def _shrink_l0(size: Tensor, room: Tensor, far: Tensor) -> Tensor:
-    """Return min(size, room), kept for the ⌊far⌋ entries whose loss would cost most."""
-    move = torch.minimum(size, room)
-    # Leaving entry i at x costs size², moving it into the box costs (size − move)².
-    gain = size.square() - (size - move).square()
-    rank = gain.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    return torch.where(rank < far, move, 0.0)
+def _most_useful(wish: Tensor, boxed: Tensor, start: Tensor, far: Tensor) -> Tensor:
+    """Return start (B, D) with the ⌊far⌋ entries of `boxed` that bring it nearest to `wish`."""
+    # Leaving an entry at x costs (wish − x)², moving it into the box costs (wish − boxed)².
+    gain = ((boxed - start) * (2 * wish - boxed - start)).float()
+    # Ties go to the first entry: a key holds the gain's bits (they order as it does) and the place.
+    place = torch.arange(gain.shape[1] - 1, -1, -1, device=gain.device)
+    key = (gain.clamp_min(0).view(torch.int32).long() << 32) | place
+    # On a GPU the widest ball is not looked up: that would wait for the device.
+    most = gain.shape[1] if gain.is_cuda else int(far.max().clamp(max=gain.shape[1]))
+    chosen = key.topk(most, dim=1).indices
+    rank = torch.arange(1, most + 1, device=gain.device)
+    kept = torch.zeros_like(gain, dtype=torch.bool).scatter_(1, chosen, rank <= far)
+    return torch.where(kept, boxed, start)
+
+
+def _column(epsilon: Tensor, x: Tensor, kind: torch.dtype) -> Tensor:
+    """Return epsilon as (B, 1) in the given type."""
+    return epsilon.to(kind).expand(len(x), *[1] * (x.dim() - 1)).reshape(-1, 1)
+
+
+@lru_cache
+def _held(low: float, high: float, kind: torch.dtype) -> tuple[float, float]:
+    """Return the bounds as the type holds them."""
+    return tuple(torch.tensor([low, high]).to(kind).tolist())
+
+
+def _step(value: Tensor, towards: float) -> Tensor:
+    return torch.nextafter(value, torch.full_like(value, towards))
 
 
 def _round_up(value: Tensor, kind: torch.dtype) -> Tensor:
     """Return the smallest number of the type that is not below the float64 value."""
     near = value.to(kind)
-    up = torch.nextafter(near, torch.full_like(near, torch.inf))
-    return torch.where(near.double() < value, up, near)
+    return torch.where(near.double() < value, _step(near, torch.inf), near)
 
 
 def _round_towards(value: Tensor, goal: Tensor, kind: torch.dtype) -> Tensor:

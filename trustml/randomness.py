@@ -1,8 +1,8 @@
 """Random numbers that belong to samples: keyed by (seed, sample id, purpose, step), not by batch.
 
 A counter-based generator in plain integer arithmetic: the same numbers on every device, for every
-batch size, order and shard. Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"
-for the idea; the mixing is MurmurHash3's 32-bit finaliser with two keys a sample.
+batch size, order and shard. The idea: Salmon et al. 2011, "Parallel random numbers: as easy as
+1, 2, 3"; the mixing is MurmurHash3's 32-bit finaliser with two keys a sample.
 """
 
 import hashlib
@@ -70,7 +70,7 @@ class Keyed:
 
 
 def keyed(seed: int, ids: Tensor) -> Keyed:
-    """Return the streams of samples `ids` (B,) int64 under `seed`; one sample's never depend on another's."""
+    """Return the streams of samples `ids` (B,) int64 under `seed`, independent of each other."""
     digest = hashlib.blake2b(f"trustml/{seed}".encode(), digest_size=8).digest()
     salt = [int.from_bytes(digest[half : half + 4], "little", signed=True) for half in (0, 4)]
     low, high = _narrow(ids), _narrow(ids >> 32)

@@ -37,7 +37,9 @@ class Lp:
         if self.norm not in get_args(Norm):
             raise UnknownName.of("norm", str(self.norm), get_args(Norm))
         if isinstance(self.epsilon, Tensor) and self.epsilon.dim() != 1:
-            raise BadInput(f"epsilon per sample must have shape (B,), not {tuple(self.epsilon.shape)}")
+            raise BadInput(
+                f"epsilon per sample must have shape (B,), not {tuple(self.epsilon.shape)}"
+            )
         if not bool((torch.as_tensor(self.epsilon) >= 0).all()):
             raise BadInput(f"epsilon must be 0 or more, not {self.epsilon}")
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
@@ -56,7 +58,7 @@ class Lp:
         return like(self.epsilon.to(x.device, torch.float64), x)
 
     def project(self, candidate: Tensor, x: Tensor, /) -> Tensor:
-        """Return the nearest allowed point (B, *S) to each candidate, exactly inside ball and box."""
+        """Return the nearest allowed points (B, *S), exactly inside ball and box."""
         return project(candidate, x, self.norm, self.budget(x), (self.low, self.high))
 
     def contains(self, candidate: Tensor, x: Tensor, /) -> Tensor:

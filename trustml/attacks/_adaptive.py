@@ -1,4 +1,4 @@
-"""APGD's walk for Linf and L2: momentum, and a step that halves for a sample when it stops paying."""
+"""APGD's walk for Linf and L2: momentum, and a step that halves when it stops paying."""
 
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,7 @@ from trustml.attacks._pursuit import Best, Loss, Peak, Quarry, Seen, pursue
 from trustml.contracts import Classifier
 from trustml.geometry import interval, like, pull, steepest
 
-# Steps between checks as shares of all steps: the first window, what each next one loses, the least.
+# Steps between checks, as shares of all: the first window, what each next one loses, the least.
 _WINDOW, _LOST, _LEAST = 0.22, 0.03, 0.06
 _CLIMBING, _MOMENTUM = 0.75, 0.75
 
@@ -65,7 +65,8 @@ def begin_climb(quarry: Quarry, steps: int) -> Adaptive:
     """Return the walk at a random point of each ball's edge, with steps as long as it is wide."""
     x, threat = quarry.x, quarry.threat
     epsilon = threat.budget(x).to(x.dtype).expand(len(x), *[1] * (x.dim() - 1))
-    shape, bounds = tuple(x.shape[1:]), (None, None)
+    shape = tuple(x.shape[1:])
+    bounds: tuple[Tensor | None, Tensor | None] = (None, None)
     if threat.norm == "linf":
         bounds = interval(x, threat.budget(x), threat.low, threat.high)
         move = 2 * quarry.random.uniform(shape, "start").to(x.dtype) - 1
@@ -79,7 +80,8 @@ def begin_climb(quarry: Quarry, steps: int) -> Adaptive:
     nothing = torch.zeros_like(step)
     walk = Adaptive(
         x, x, step, Peak(x, torch.full_like(step, -torch.inf), x), nothing + torch.inf, nothing,
-        nothing, torch.ones_like(step, dtype=torch.bool), *bounds, steps, max(int(_WINDOW * steps), 1),
+        nothing, torch.ones_like(step, dtype=torch.bool), *bounds, steps,
+        max(int(_WINDOW * steps), 1),
     )  # fmt: skip
     point = _allowed(walk, point, quarry)
     return replace(walk, point=point, previous=point)

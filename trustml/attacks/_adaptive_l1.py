@@ -1,10 +1,12 @@
 """APGD's walk for L1: sparse steps whose support follows the best point's, in shrinking balls."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from trustml.attacks._ascent import with_room
 from trustml.attacks._pursuit import Best, Loss, Peak, Quarry, Seen, pursue, untouched
 from trustml.contracts import Classifier
 from trustml.geometry import distance, like, pull
@@ -59,12 +61,12 @@ def sparse_walk(
         wide = replace(quarry, start=start)
         found = pursue(
             model, wide, nothing, loss=loss, steps=moves, wins=False, advance=climb_sparsely,
-            begin=lambda hunted, by=factor, of=moves: begin_sparsely(hunted, by, of),
+            begin=partial(begin_sparsely, factor=factor, steps=moves),
         )  # fmt: skip
         start, rest = found.point, rest - moves
     return pursue(
         model, replace(quarry, start=start), best, loss=loss, steps=rest, advance=climb_sparsely,
-        begin=lambda hunted: begin_sparsely(hunted, 1.0, rest),
+        begin=partial(begin_sparsely, factor=1.0, steps=rest),
     )  # fmt: skip
 
 
@@ -90,7 +92,7 @@ def climb_sparsely(walk: Sparse, seen: Seen, quarry: Quarry) -> Sparse:
         back = like(back, point)
         point = torch.where(back, walk.peak.point, point)
         gradient = torch.where(back, walk.peak.gradient, gradient)
-    step = _sparse_step(gradient, walk.density) * like(walk.step, point)
+    step = _sparse_step(with_room(gradient, point, quarry), walk.density) * like(walk.step, point)
     point = _allowed(point + step, walk.reach, quarry)
     return replace(walk, point=point, since=walk.since + 1)
 
@@ -108,8 +110,9 @@ def _sparse_step(gradient: Tensor, density: Tensor) -> Tensor:
     """Return signs (B, *S) of the share `density` of largest entries, with L1 norm 1."""
     flat = gradient.flatten(1)
     size = flat.abs()
-    place = ((1 - density) * size.shape[1]).long().clamp(0, size.shape[1] - 1)
-    least = size.sort(dim=1).values.gather(1, place[:, None])
+    # Rounded down: a step over all of the peak's support is undone by the projection.
+    count = (density * size.shape[1]).long().clamp(1, size.shape[1])
+    least = size.sort(dim=1, descending=True).values.gather(1, count[:, None] - 1)
     signs = torch.where(size >= least, flat.sign(), 0.0)
     return (signs / signs.abs().sum(1, keepdim=True).clamp_min(1)).view_as(gradient)
 

@@ -1,4 +1,4 @@
-"""Projected steepest ascent from the input or a random point of the ball: what fgsm, bim and pgd share."""
+"""Projected steepest ascent from the input or a random point: what fgsm and pgd share."""
 
 from dataclasses import dataclass
 
@@ -46,7 +46,7 @@ def ascend(walk: Ascent, seen: Seen, quarry: Quarry) -> Ascent:
     """Return the walk one steepest step further, back in ball and box."""
     norm, gradient = quarry.threat.norm, seen.gradient
     if norm == "l1":
-        gradient = _with_room(gradient, walk.point, quarry)
+        gradient = with_room(gradient, walk.point, quarry)
         share = max(1, round(_L1_SHARE * gradient[0].numel()))
         return _to(walk, walk.point + walk.step * steepest(gradient, norm, share), quarry)
     return _to(walk, walk.point + walk.step * steepest(gradient, norm), quarry)
@@ -81,7 +81,10 @@ def _to(walk: Ascent, point: Tensor, quarry: Quarry) -> Ascent:
     return Ascent(point, walk.step, walk.lower, walk.upper)
 
 
-def _with_room(gradient: Tensor, point: Tensor, quarry: Quarry) -> Tensor:
-    """Return the gradient without the entries that already stand at the wall they would climb to."""
+def with_room(gradient: Tensor, point: Tensor, quarry: Quarry) -> Tensor:
+    """Return the gradient without the entries that already stand at the wall they would climb to.
+
+    A sparse step that spends itself on those goes nowhere.
+    """
     wall = torch.where(gradient > 0, quarry.threat.high, quarry.threat.low).to(point.dtype)
     return gradient.masked_fill(point == wall, 0.0)

@@ -33,7 +33,7 @@ def dlr(logits: Tensor, y: Tensor, targeted: bool = False) -> Tensor:
     """Return the margin over the gap between the first logit and the third (B,).
 
     Croce & Hein 2020, equation 6. With `targeted` the gap is their equation 7's, from the first to
-    the mean of third and fourth. It needs 3 classes (targeted: 4); with fewer it is the plain margin.
+    the mean of third and fourth. It needs 3 classes (targeted: 4); fewer get the plain margin.
     """
     if logits.shape[1] < (4 if targeted else 3):
         return margin(logits, y, targeted)

@@ -48,7 +48,7 @@ def apgd_targeted(
     """
     if min(steps, restarts, targets) < 1:
         raise BadOption(
-            f"apgd_targeted: steps={steps}, restarts={restarts}, targets={targets} must be 1 or more"
+            f"apgd_targeted: steps={steps}, restarts={restarts}, targets={targets}: 1 or more each"
         )
 
     def climbed(logits: Tensor, quarry: Quarry) -> Tensor:

@@ -1,4 +1,4 @@
-"""The exact answer for models whose logits are affine in the input: ground truth for other attacks."""
+"""The exact answer for models whose logits are affine in the input: truth for other attacks."""
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ _OVERSHOOT = 2e-6
 def linear_exact(
     model: Classifier, x: Tensor, y: Tensor, threat: Threat, /, *, random: Random
 ) -> Tensor:
-    """Return the nearest misread points (B, *S), or the most misleading ones where none is in reach.
+    """Return the nearest misread points (B, *S), or the most misleading where none is in reach.
 
     For models whose logits are weight @ x + bias; which they are is read off the gradient.
 
@@ -36,7 +36,9 @@ def linear_exact(
         with torch.no_grad():
             logits = model(x)
         weight, bias = _affine_map(model, x, logits.shape[1], threat)
-        between = threat.low + random.uniform(tuple(x.shape[1:]), "affine") * (threat.high - threat.low)
+        between = threat.low + random.uniform(tuple(x.shape[1:]), "affine") * (
+            threat.high - threat.low
+        )
         with torch.no_grad():
             _check(weight, bias, x, logits)
             _check(weight, bias, between, model(between.to(x.dtype)))

@@ -27,8 +27,8 @@ def noise(
 ) -> Tensor:
     """Return random points (B, *S) of each ball: the first that wins, else the last drawn.
 
-    Uniform in the volume of the Linf, L2 and L1 ball, then clipped to the box; for L0 uniform values
-    in epsilon entries chosen at random.
+    Uniform in the volume of the Linf, L2 and L1 ball, then clipped to the box; for L0 uniform
+    values in epsilon entries chosen at random.
 
     Args:
         model: gives labels.

@@ -30,7 +30,7 @@ def pgd(
     start: bool = True,
     loss: LossName = "cross_entropy",
 ) -> Tensor:
-    """Return the best points (B, *S) of walks that climb the loss by steepest steps within the ball.
+    """Return the best points (B, *S) of walks by steepest steps up the loss, within the ball.
 
     Args:
         model: gives logits with a gradient.

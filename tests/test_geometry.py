@@ -1,0 +1,152 @@
+"""Balls cut with the box: never left by an ulp, nearest points, steepest steps."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+
+from trustml.contracts import Norm
+from trustml.geometry import diameter, distance, interval, project, pull, steepest
+
+NORMS: tuple[Norm, ...] = ("linf", "l2", "l1", "l0")
+every_norm = pytest.mark.parametrize("norm", NORMS)
+
+
+def scene(seed: int, entries: int, rows: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return inputs in [0, 1], some on its walls, and candidates well outside of ball and box."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(rows, entries, generator=generator)
+    walls = torch.rand(rows, entries, generator=generator) < 0.2
+    x = torch.where(walls, x.round(), x)
+    return x, x + 1.5 * torch.randn(rows, entries, generator=generator)
+
+
+@every_norm
+def test_distance_is_the_norm_of_the_difference(norm: Norm) -> None:
+    """A move of (3, −4, 0) has norms 4, 5, 7 and 2 entries by definition."""
+    far = distance(torch.tensor([[4.0, -3.0, 1.0]]), torch.tensor([[1.0, 1.0, 1.0]]), norm)
+    assert far.item() == {"linf": 4, "l2": 5, "l1": 7, "l0": 2}[norm]
+
+
+@every_norm
+@given(
+    seed=st.integers(0, 2**31),
+    entries=st.integers(1, 40),
+    epsilon=st.floats(1e-6, 50) | st.sampled_from([0.0, 1e-30, 8 / 255, 0.3, float("inf")]),
+)
+def test_projections_stay_inside_by_every_bit(
+    norm: Norm, seed: int, entries: int, epsilon: float
+) -> None:
+    """The promise is exact: float64 distance ≤ epsilon, in the box; a second one is idle."""
+    x, candidate = scene(seed, entries)
+    budget = torch.tensor(epsilon, dtype=torch.float64)
+    moved = project(candidate, x, norm, budget, (0.0, 1.0))
+    assert bool((distance(moved, x, norm) <= epsilon).all())
+    assert float(moved.min()) >= 0
+    assert float(moved.max()) <= 1
+    assert torch.equal(project(moved, x, norm, budget, (0.0, 1.0)), moved)
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+@pytest.mark.parametrize("epsilon", [0.05, 0.4, 1.0, 2.5])
+def test_projection_is_the_nearest_point(norm: Norm, epsilon: float) -> None:
+    """Truth: scipy's constrained minimiser of the distance to the candidate, in five dimensions."""
+    x, candidate = scene(3, 5, rows=6)
+    budget = torch.tensor(epsilon, dtype=torch.float64)
+    moved = project(candidate, x, norm, budget, (0.0, 1.0)).double().numpy()
+    for start, wish, found in zip(
+        x.double().numpy(), candidate.double().numpy(), moved, strict=True
+    ):
+        # Split into ups and downs, so that the L1 constraint is smooth too.
+        def apart(z: np.ndarray, start: np.ndarray = start, wish: np.ndarray = wish) -> float:
+            return float(((start + z[:5] - z[5:] - wish) ** 2).sum())
+
+        def room(z: np.ndarray) -> float:
+            move = z[:5] - z[5:]
+            return epsilon**2 - float((move**2).sum()) if norm == "l2" else epsilon - float(z.sum())
+
+        bounds = [(0, 1 - s) for s in start] + [(0, s) for s in start]
+        truth = minimize(
+            apart, np.zeros(10), bounds=bounds, constraints={"type": "ineq", "fun": room},
+            options={"ftol": 1e-14, "maxiter": 500},
+        )  # fmt: skip
+        assert apart(np.concatenate([(found - start).clip(0), (start - found).clip(0)])) <= (
+            truth.fun * (1 + 1e-4)  # SLSQP oversteps its constraint a little
+        )
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+@given(seed=st.integers(0, 2**31), epsilon=st.floats(0.01, 5))
+def test_no_allowed_point_lies_nearer(norm: Norm, seed: int, epsilon: float) -> None:
+    """The projection theorem: ⟨wish − found, other − found⟩ ≤ 0 for every other allowed point."""
+    x, candidate = scene(seed, 8)
+    budget = torch.tensor(epsilon, dtype=torch.float64)
+    found = project(candidate, x, norm, budget, (0.0, 1.0)).double()
+    for other_seed in range(5):
+        _, wish = scene(seed + 1 + other_seed, 8)
+        other = project(wish, x, norm, budget, (0.0, 1.0)).double()
+        leaning = ((candidate.double() - found) * (other - found)).sum(1)
+        assert bool((leaning <= 1e-5).all())
+
+
+def test_l0_keeps_the_entries_that_matter_most() -> None:
+    """Of moves 0.1, 0.9 (cut to 0.5 by the box), −0.6 and 0.2, −0.6 and the cut one are kept."""
+    x = torch.tensor([[0.5, 0.5, 0.7, 0.5]])
+    candidate = x + torch.tensor([[0.1, 0.9, -0.6, 0.2]])
+    moved = project(candidate, x, "l0", torch.tensor(2.0), (0.0, 1.0))
+    assert torch.allclose(moved, torch.tensor([[0.5, 1.0, 0.1, 0.5]]))
+
+
+def test_interval_is_as_wide_as_floats_allow() -> None:
+    """The next float beyond either bound is farther than epsilon, or outside the box."""
+    x, _ = scene(0, 200)
+    for epsilon in (8 / 255, 0.3, 1e-7):
+        lower, upper = interval(x, torch.tensor(epsilon, dtype=torch.float64), 0.0, 1.0)
+        below = torch.nextafter(lower, torch.full_like(lower, -9.0))
+        above = torch.nextafter(upper, torch.full_like(upper, 9.0))
+        assert bool(((x.double() - below.double() > epsilon) | (below < 0)).all())
+        assert bool(((above.double() - x.double() > epsilon) | (above > 1)).all())
+
+
+@every_norm
+def test_one_epsilon_a_sample(norm: Norm) -> None:
+    """Each row must come out as it does alone with its own epsilon."""
+    x, candidate = scene(1, 12, rows=3)
+    budgets = torch.tensor([0.1, 1.0, 3.0], dtype=torch.float64)
+    together = project(candidate, x, norm, budgets[:, None], (0.0, 1.0))
+    for row in range(3):
+        part = slice(row, row + 1)
+        alone = project(candidate[part], x[part], norm, budgets[row], (0.0, 1.0))
+        assert torch.equal(together[part], alone)
+
+
+@every_norm
+def test_pull_lands_inside_but_for_rounding(norm: Norm) -> None:
+    """Within a millionth: then the exact projection at the end changes no verdict to speak of."""
+    x, candidate = scene(2, 60)
+    for epsilon in (0.05, 1.0, 7.0):
+        budget = torch.tensor(epsilon, dtype=torch.float64)
+        moved = pull(candidate, x, norm, budget, (0.0, 1.0))
+        assert bool((distance(moved, x, norm) <= epsilon + 1e-6).all())
+        assert float(moved.min()) >= 0
+        assert float(moved.max()) <= 1
+
+
+@pytest.mark.parametrize(("norm", "dual"), [("linf", 1), ("l2", 2), ("l1", float("inf"))])
+def test_steepest_reaches_the_dual_norm(norm: Norm, dual: float) -> None:
+    """Over the unit ball, ⟨g, step⟩ is at most the dual norm of g (Hölder), and reaches it."""
+    gradient = torch.randn(7, 3, 5)
+    step = steepest(gradient, norm)
+    climbed = (gradient * step).flatten(1).sum(1)
+    assert torch.allclose(climbed, torch.linalg.vector_norm(gradient.flatten(1), dual, dim=1))
+    assert bool((distance(step, torch.zeros_like(step), norm) <= 1 + 1e-6).all())
+    assert not steepest(torch.zeros(2, 4), norm).any()
+
+
+@every_norm
+def test_diameter_is_the_distance_between_corners(norm: Norm) -> None:
+    """The farthest two points of the box are opposite corners."""
+    low, high = torch.full((1, 9), -1.0), torch.full((1, 9), 2.0)
+    assert diameter(norm, 3.0, 9) == pytest.approx(distance(low, high, norm).item())

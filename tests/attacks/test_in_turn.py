@@ -74,9 +74,7 @@ def test_each_sample_keeps_its_budget_and_its_random_numbers() -> None:
     """Rows passed on carry their own epsilon and stream; two stages draw different numbers."""
     drawn: list[Tensor] = []
 
-    def at_random(
-        part: Classifier, x: Tensor, y: Tensor, threat: Threat, random: Random
-    ) -> Tensor:
+    def at_random(part: Classifier, x: Tensor, y: Tensor, threat: Threat, random: Random) -> Tensor:
         numbers = random.uniform((1,), "test")
         drawn.append(numbers)
         return x + threat.budget(x).to(x.dtype) * numbers

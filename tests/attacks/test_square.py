@@ -10,7 +10,7 @@ from trustml.access import Handed
 from trustml.affine import minimal_distance
 from trustml.attacks._losses import margin
 from trustml.attacks._windows import plane_of
-from trustml.attacks.square import _Schedule, square
+from trustml.attacks.square import Schedule, square
 from trustml.contracts import Access
 from trustml.errors import BadOption, MethodFailed
 from trustml.randomness import keyed
@@ -150,7 +150,7 @@ def test_saturated_probabilities_lose_nothing() -> None:
 
 def test_window_sizes_follow_the_paper() -> None:
     """Of 10 000 queries: p up to the 10th, then halved after 10, 50, 200, 500 and so on."""
-    plan = _Schedule(plane_of((1, 28, 28)), "linf", 0.8, 10_000)
+    plan = Schedule(plane_of((1, 28, 28)), "linf", 0.8, 10_000)
     asked = (10, 11, 51, 201, 501, 1001, 2001, 4001, 6001, 8001)
     assert [plan.share(step) for step in asked] == [0.8 / 2**k for k in range(10)]
 

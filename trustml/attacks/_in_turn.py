@@ -14,7 +14,7 @@ Stage = Callable[[Classifier, Tensor, Tensor, Threat, Random], Tensor]
 def in_turn(
     model: Classifier, x: Tensor, y: Tensor, threat: Threat, random: Random, stages: Sequence[Stage]
 ) -> Tensor:
-    """Return for each input (B, *S) the first stage's point that wins, else the last stage's point."""
+    """Return for each input (B, *S) the first stage's point that wins, else the last stage's."""
     best = x.clone()
     left = torch.arange(len(x), device=x.device)
     for number, stage in enumerate(stages):

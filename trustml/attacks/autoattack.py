@@ -40,9 +40,9 @@ def autoattack(
     plus: APGD on the cross-entropy and on the DLR loss and FAB, 5 restarts each, Square, then APGD
     and FAB towards 9 targets.
 
-    With fewer than 4 classes (APGD on the DLR loss: 3) the DLR loss has no denominator and the plain
-    margin is climbed. In L1, as published, standard has 5 restarts and 5 targets of APGD; Square knows
-    no L1 ball here and is left out, so that an L1 verdict may be a little above the published one.
+    With fewer than 4 classes (untargeted: 3) the DLR loss has no denominator and the plain margin
+    is climbed. In L1, as published, standard has 5 restarts and 5 targets of APGD; Square knows no
+    L1 ball here and is left out, so that an L1 verdict may be a little above the published one.
 
     Args:
         model: gives logits with a gradient.

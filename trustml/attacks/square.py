@@ -20,12 +20,13 @@ from trustml.registry import attack
 # Up to which of 10 000 queries a window has its first size, then half of it, a quarter, …
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 # Random numbers are drawn for this many queries at once.
-_DRAWN = 64
+DRAWN = 64
 # Won samples leave after each of the first queries, then after every few.
 _EARLY, _EVERY = 8, 8
 
 
 Propose = Callable[[Hunt, Plane, float, Tensor], tuple[Patch, ...]]
+Search = Callable[[Classifier, Hunt], Tensor]
 
 
 @attack(
@@ -67,26 +68,24 @@ def square(
     """
     _check(queries, initial_share, restarts)
 
-    def search(part: Classifier, hunt: Hunt) -> Tensor:
-        return scored(part, hunt.point.view(-1, *x.shape[1:]), hunt.y, threat, loss)
-
+    search = searching(threat, x.shape[1:], loss)
     with frozen(model), torch.no_grad():
-        held = _at_rest(x, y, threat)
+        held = standing(x, y, threat)
         # What is not won yet may move anywhere, for better or worse; a budget of 0 nowhere.
         over = (search(model, held) == torch.inf) | (held.epsilon[:, 0] == 0)
         held = replace(held, loss=torch.where(over, torch.inf, -torch.inf).to(x.dtype))
         plane = plane_of(x.shape[1:])
         steps = (queries - 1) // restarts
+        schedule = Schedule(plane, threat.norm, initial_share, steps)
         for restart in range(restarts):
             numbers = random.fold(restart)
-            _climb(
-                model, held, search, numbers, _Schedule(plane, threat.norm, initial_share, steps)
-            )
+            hunt = begin_hunt(model, held, search, numbers, schedule)
+            climb_on(model, held, hunt, search, numbers, schedule, range(1, steps))
     return threat.project(held.point.view_as(x), x)
 
 
 @dataclass(frozen=True, slots=True)
-class _Schedule:
+class Schedule:
     """How windows are chosen over the queries of one search."""
 
     plane: Plane
@@ -105,45 +104,70 @@ class _Schedule:
         return self.plane.channels + (2 if self.norm == "linf" else 5)
 
 
-def _climb(
+def searching(threat: Threat, shape: torch.Size, loss: LossName) -> Search:
+    """Return what asks the model how high the loss (B,) is where a hunt stands."""
+
+    def search(part: Classifier, hunt: Hunt) -> Tensor:
+        return scored(part, hunt.point.view(-1, *shape), hunt.y, threat, loss)
+
+    return search
+
+
+def begin_hunt(
+    model: Classifier, held: Hunt, search: Search, random: Random, schedule: Schedule
+) -> Hunt:
+    """Return the samples of `held` that are not won, each at a random start."""
+    begin, _ = _MOVES[schedule.norm]
+    rows = still_open(held.loss)
+    hunt = take(held, rows)
+    if not len(rows):
+        return hunt
+    hunt = replace(hunt, point=begin(hunt, schedule.plane, random.at(rows)))
+    return replace(hunt, loss=search(at(model, rows), hunt))
+
+
+def climb_on(
     model: Classifier,
     held: Hunt,
-    search: Callable[[Classifier, Hunt], Tensor],
+    hunt: Hunt,
+    search: Search,
     random: Random,
-    schedule: _Schedule,
-) -> None:
-    """Search from a random start; write what is better into `held`."""
-    rows = still_open(held.loss)
-    if not len(rows):
-        return
-    begin, propose = _MOVES[schedule.norm]
-    hunt, part = take(held, rows), at(model, rows)
-    hunt = replace(hunt, point=begin(hunt, schedule.plane, random.at(rows)))
-    hunt = replace(hunt, loss=search(part, hunt))
-    for step in range(1, schedule.steps):
+    schedule: Schedule,
+    steps: range,
+) -> Hunt:
+    """Return those not won after these steps from where `hunt` stands; `held` gets what is better.
+
+    The steps begin one past a multiple of `DRAWN`.
+    """
+    _, propose = _MOVES[schedule.norm]
+    if not len(hunt.rows):
+        return hunt
+    part = at(model, hunt.rows)
+    for step in steps:
         if step <= _EARLY or step % _EVERY == 0:
             left = still_open(hunt.loss)
             if len(left) < len(hunt.rows):
-                _put(held, hunt)
-                if not len(left):
-                    return
+                put(held, hunt)
                 hunt = take(hunt, left)
+                if not len(left):
+                    return hunt
                 part = at(model, hunt.rows)
-        turn = (step - 1) % _DRAWN
+        turn = (step - 1) % DRAWN
         if turn == 0:
-            shape = (_DRAWN, schedule.numbers)
+            shape = (DRAWN, schedule.numbers)
             draws = random.at(hunt.rows).uniform(shape, "windows", step)
             hunt = replace(hunt, draws=draws)
         patches = propose(hunt, schedule.plane, schedule.share(step), hunt.draws[:, turn])
         hunt = _tried(part, hunt, patches, search)
-    _put(held, hunt)
+    put(held, hunt)
+    return take(hunt, still_open(hunt.loss))
 
 
 def _tried(
     part: Classifier,
     hunt: Hunt,
     patches: tuple[Patch, ...],
-    search: Callable[[Classifier, Hunt], Tensor],
+    search: Search,
 ) -> Hunt:
     """Return the hunt with the patches where they raise the loss; its points change in place."""
     for patch in patches:
@@ -157,7 +181,8 @@ def _tried(
     return replace(hunt, loss=torch.where(better | losses.isnan(), losses, hunt.loss))
 
 
-def _put(held: Hunt, hunt: Hunt) -> None:
+def put(held: Hunt, hunt: Hunt) -> None:
+    """Write into `held`, in place, what `hunt` has found better for its rows."""
     better = hunt.loss > held.loss[hunt.rows]
     rows = hunt.rows[better]
     held.point[rows] = hunt.point[better]
@@ -170,7 +195,7 @@ _MOVES: dict[str, tuple[Callable[[Hunt, Plane, Random], Tensor], Propose]] = {
 }
 
 
-def _at_rest(x: Tensor, y: Tensor, threat: Threat) -> Hunt:
+def standing(x: Tensor, y: Tensor, threat: Threat) -> Hunt:
     """Return all samples where they are."""
     epsilon = threat.budget(x).expand(len(x), *[1] * (x.dim() - 1))
     lower, upper = torch.full_like(x, threat.low), torch.full_like(x, threat.high)

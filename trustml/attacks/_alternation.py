@@ -1,0 +1,145 @@
+"""Random windows and short gradient walks by turns: each frees the other where it is stuck.
+
+Windows cross ridges at which the gradient points nowhere useful; from where they land, a few small
+gradient steps gain what hundreds of windows would.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from trustml.access import at, frozen
+from trustml.attacks._answers import still_open
+from trustml.attacks._losses import margin
+from trustml.attacks._pursuit import Best, Quarry, Seen, pursue, take
+from trustml.attacks._square_moves import Hunt
+from trustml.attacks._windows import plane_of
+from trustml.attacks.square import (
+    DRAWN,
+    Schedule,
+    Search,
+    begin_hunt,
+    climb_on,
+    put,
+    searching,
+    standing,
+)
+from trustml.contracts import Classifier, Random, Threat
+from trustml.geometry import interval, like, pull, steepest
+
+# Windows are sized as in a search of so many queries, of which the small last ones are never come
+# to: gradients do their work. First share of the entries as in Andriushchenko et al. 2020.
+_SCHEDULED, _FIRST_SHARE = 1200, 0.8
+# A walk: its steps, their first and last length as shares of epsilon, what is kept of each.
+_STEPS, _LONG, _SHORT, _MOMENTUM = 6, 1 / 3, 1 / 30, 0.75
+_TINY = 1e-30
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drift:
+    """A walk with momentum: the point and the direction (B, *S), the bounds of an Linf ball."""
+
+    point: Tensor
+    direction: Tensor
+    lower: Tensor | None
+    upper: Tensor | None
+    step: int = 0
+
+
+def alternate(
+    model: Classifier,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    random: Random,
+    /,
+    *,
+    rounds: int,
+    bursts: int,
+) -> Tensor:
+    """Return the points (B, *S) of the highest margin that windows and walks by turns have found.
+
+    Args:
+        model: gives logits with a gradient.
+        x: inputs (B, *S) in the box.
+        y: true labels, or the wanted ones of a targeted threat.
+        threat: an Linf or L2 ball, the box and the goal.
+        random: the samples' random numbers.
+        rounds: random starts for each sample that is not won earlier.
+        bursts: turns of 64 windows and one walk in each round.
+
+    Raises:
+        NotApplicable: the model's answers have no gradient.
+        MethodFailed: the model answers NaN.
+    """
+    search = searching(threat, x.shape[1:], "margin")
+    schedule = Schedule(plane_of(x.shape[1:]), threat.norm, _FIRST_SHARE, _SCHEDULED)
+    with frozen(model), torch.no_grad():
+        held = standing(x, y, threat)
+        over = (search(model, held) == torch.inf) | (held.epsilon[:, 0] == 0)
+        held = replace(held, loss=torch.where(over, torch.inf, -torch.inf).to(x.dtype))
+        quarry = Quarry(x, y, threat, random)
+        for number in range(rounds):
+            _one_round(model, quarry, held, search, schedule, random.fold(number), bursts)
+    return threat.project(held.point.view_as(x), x)
+
+
+def _one_round(
+    model: Classifier,
+    quarry: Quarry,
+    held: Hunt,
+    search: Search,
+    schedule: Schedule,
+    random: Random,
+    bursts: int,
+) -> None:
+    """Search from one random start; write what is better into `held`."""
+    hunt = begin_hunt(model, held, search, random, schedule)
+    for burst in range(bursts):
+        steps = range(1 + burst * DRAWN, 1 + (burst + 1) * DRAWN)
+        hunt = climb_on(model, held, hunt, search, random, schedule, steps)
+        if not len(hunt.rows):
+            return
+        hunt = _walked(at(model, hunt.rows), hunt, quarry.at(hunt.rows))
+        put(held, hunt)
+        hunt = take(hunt, still_open(hunt.loss))
+
+
+def _walked(model: Classifier, hunt: Hunt, quarry: Quarry) -> Hunt:
+    """Return the hunt at the best points of short walks from where it stands."""
+    start = hunt.point.view_as(quarry.x)
+    best = pursue(
+        model, replace(quarry, start=start), Best(start, hunt.loss), steps=_STEPS,
+        begin=_begin, advance=_advance,
+        loss=lambda logits, hunted: margin(logits, hunted.y, hunted.threat.targeted),
+    )  # fmt: skip
+    # A copy: the search moves its points in place.
+    return replace(hunt, point=best.point.flatten(1).clone(), loss=best.loss)
+
+
+def _begin(quarry: Quarry) -> Drift:
+    assert quarry.start is not None
+    x, threat = quarry.x, quarry.threat
+    bounds: tuple[Tensor | None, Tensor | None] = (None, None)
+    if threat.norm == "linf":
+        bounds = interval(x, threat.budget(x), threat.low, threat.high)
+    return Drift(quarry.start, torch.zeros_like(x), *bounds)
+
+
+def _advance(walk: Drift, seen: Seen, quarry: Quarry) -> Drift:
+    """Return the walk one step further along what it keeps of its direction and the gradient."""
+    x, threat = quarry.x, quarry.threat
+    size = torch.linalg.vector_norm(seen.gradient.flatten(1), ord=1, dim=1).clamp_min(_TINY)
+    direction = _MOMENTUM * walk.direction + seen.gradient / like(size, x)
+    length = _LONG + (_SHORT - _LONG) * walk.step / _STEPS
+    # No useful step is longer than the box is wide.
+    epsilon = threat.budget(x).to(x.dtype).expand(len(x), *[1] * (x.dim() - 1))
+    widest = (threat.high - threat.low) * (1.0 if threat.norm == "linf" else x[0].numel() ** 0.5)
+    point = seen.point + length * epsilon.clamp(max=widest) * steepest(direction, threat.norm)
+    if walk.lower is not None and walk.upper is not None:
+        point = torch.clamp(point, walk.lower, walk.upper)
+    else:
+        box = (threat.low, threat.high)
+        point = pull(point, x, threat.norm, threat.budget(x), box)
+    return Drift(point, direction, walk.lower, walk.upper, walk.step + 1)

@@ -17,7 +17,7 @@ _NORM_ORDER = {"linf": float("inf"), "l2": 2.0, "l1": 1.0, "l0": 0.0}
 # A float64 sum over D entries is off by less than D·2^-53; this covers D up to 10^6.
 _SLACK = 1e-10
 # Rounds after which the level is known to float64 or float32; more change nothing.
-_ROUNDS, _FEW_ROUNDS = 40, 12
+_ROUNDS, _FEW_ROUNDS = 64, 12
 
 
 def distance(candidate: Tensor, x: Tensor, norm: Norm) -> Tensor:
@@ -204,15 +204,15 @@ def _l1_level(size: Tensor, room: Tensor, far: Tensor, rounds: int) -> tuple[Ten
 def _root(excess: Callable[[Tensor], Tensor], above: Tensor, below: Tensor, rounds: int) -> Tensor:
     """Return where (B, 1) the monotone `excess`, > 0 at `above`, crosses 0; `above` if it does not.
 
-    False position with the weights of Anderson & Björck 1973, and bisection every fourth round:
-    two or three passes over the entries a round, where a sort would take dozens.
+    False position with the weights of Anderson & Björck 1973, and bisection every other round, so
+    that the bracket is known to shrink: two or three passes over the entries a round.
     """
     plus, minus = excess(above), excess(below)
     nowhere, edge = plus <= 0, above
     was_up = torch.zeros_like(plus)
     for number in range(rounds):
         share = (plus / (plus - minus)).clamp_(0.0, 1.0).nan_to_num_(0.5)
-        guess = torch.lerp(above, below, share if number % 4 < 3 else torch.full_like(share, 0.5))
+        guess = torch.lerp(above, below, share if number % 2 else torch.full_like(share, 0.5))
         value = excess(guess)
         up = value > 0
         side = up.to(plus.dtype) * 2 - 1

@@ -49,13 +49,13 @@ def test_it_comes_to_the_border_of_a_linear_model(shape: tuple[int, ...], classe
     assert ratio.median() < 1.1
 
 
-def test_a_finite_ball_is_entered_and_then_left_alone() -> None:
+def test_a_ball_is_entered_and_then_left_alone() -> None:
     """Who is inside stops asking; no one succeeds where the closed form says that none can."""
     model, x, y = linear((20,))
     share = torch.where(IDS < 5, 1.5, 0.99)
     threat = Lp("l2", share * least(model, x, y, "l2"))
     handed = Handed(model, Access.LABELS, SAMPLES, budget=1500)
-    candidate = boundary(handed, x, y, threat, random=keyed(0, IDS), queries=1500)
+    candidate = boundary(handed, x, y, threat, random=keyed(0, IDS), queries=1500, stop_inside=True)
     assert bool(threat.contains(candidate, x).all())
     assert torch.equal(model(candidate).argmax(1) != y, IDS < 5)
     assert handed.forwards[:5].max() < 1300
@@ -148,9 +148,7 @@ def test_without_a_start_a_sample_stays() -> None:
     assert torch.equal(candidate, x)
 
 
-@pytest.mark.parametrize(
-    "options", [{"queries": 0}, {"tries": 0}, {"aside": 0.0}, {"nearer": 1.0}], ids=str
-)
+@pytest.mark.parametrize("options", [{"queries": 0}, {"aside": 0.0}, {"nearer": 1.0}], ids=str)
 def test_bad_options_are_refused(options: dict[str, float]) -> None:
     model, x, y = linear((4,))
     with pytest.raises(BadOption):

@@ -77,8 +77,8 @@ def test_starts_are_in_the_box_and_of_several_kinds(shape: tuple[int, ...]) -> N
     assert not torch.equal(points[2][0], points[2][1])
 
 
-def test_who_is_inside_a_finite_ball_is_done() -> None:
-    """An infinite budget asks for the nearest point, so being inside it ends nothing."""
+def test_who_is_inside_the_goal_is_done() -> None:
+    """Without a goal the nearest point is asked for, so being inside a ball ends nothing."""
     x = torch.zeros(6, 4)
     epsilon = torch.tensor([9.0, 9.0, 0.1, torch.inf, torch.inf, 0.1])
     threat = Lp("l2", epsilon)
@@ -86,7 +86,8 @@ def test_who_is_inside_a_finite_ball_is_done() -> None:
     trail = begin(oracle, x, threat, keyed(0, ROWS), 50)
     result = x.clone()
     spent = torch.tensor([False, True, False, False, True, False])
-    assert still_on(trail, threat, result, spent).tolist() == [2, 3, 5]
+    assert still_on(trail, threat, result, spent).tolist() == [2, 5]
+    assert still_on(trail, None, result, spent).tolist() == [0, 2, 3, 5]
     assert torch.equal(result, trail.best)
 
 

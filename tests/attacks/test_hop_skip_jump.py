@@ -99,13 +99,15 @@ def test_the_box_is_kept_at_its_walls() -> None:
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
-def test_a_finite_ball_is_entered_and_then_left_alone(norm: str) -> None:
+def test_a_ball_is_entered_and_then_left_alone(norm: str) -> None:
     """Who is inside stops asking; no one succeeds where the closed form says that none can."""
     model, x, y = linear((20,))
     share = torch.where(IDS < 5, 1.5, 0.99)
     threat = Lp(norm, share * least(model, x, y, norm))
     handed = Handed(model, Access.LABELS, SAMPLES, budget=1500)
-    candidate = hop_skip_jump(handed, x, y, threat, random=keyed(0, IDS), queries=1500)
+    candidate = hop_skip_jump(
+        handed, x, y, threat, random=keyed(0, IDS), queries=1500, stop_inside=True
+    )
     assert bool(threat.contains(candidate, x).all())
     assert torch.equal(model(candidate).argmax(1) != y, IDS < 5)
     assert handed.forwards[:5].max() < 1000
@@ -182,7 +184,7 @@ def test_without_a_start_a_sample_stays() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"queries": 0}, {"evaluations": 0}, {"tries": 0}, {"memory": -0.1}, {"memory": 1.1}],
+    [{"queries": 0}, {"evaluations": 0}, {"memory": -0.1}, {"memory": 1.1}],
     ids=str,
 )
 def test_bad_options_are_refused(options: dict[str, float]) -> None:

@@ -57,13 +57,15 @@ def test_it_comes_to_the_border_of_a_linear_model(shape: tuple[int, ...], classe
         assert (far / truth).median() < 1.05
 
 
-def test_a_finite_ball_is_entered_and_then_left_alone() -> None:
+def test_a_ball_is_entered_and_then_left_alone() -> None:
     """Who is inside stops asking; no one succeeds where the closed form says that none can."""
     model, x, y = linear((20,))
     share = torch.where(IDS < 5, 1.3, 0.99)
     threat = Lp("linf", share * least(model, x, y, "linf"))
     handed = Handed(model, Access.LABELS, SAMPLES, budget=900)
-    candidate = rays(handed, x, y, threat, random=keyed(0, IDS), queries=900, tolerance=1e-4)
+    candidate = rays(
+        handed, x, y, threat, random=keyed(0, IDS), queries=900, tolerance=1e-4, stop_inside=True
+    )
     assert bool(threat.contains(candidate, x).all())
     assert torch.equal(model(candidate).argmax(1) != y, IDS < 5)
     assert handed.forwards[:5].max() < 500

@@ -47,7 +47,7 @@ class Trail:
         return replace(self, point=point, best=best, distance=torch.minimum(reach, self.distance))
 
 
-def begin(oracle: Oracle, x: Tensor, threat: Threat, random: Random, tries: int) -> Trail:
+def begin(oracle: Oracle, x: Tensor, threat: Threat, random: Random, tries: int = 100) -> Trail:
     """Return the trail of the samples for which a misread point was found, at that point.
 
     Samples that are misread as they are, are on it with distance 0; those with a budget of 0 and no
@@ -69,13 +69,14 @@ def begin(oracle: Oracle, x: Tensor, threat: Threat, random: Random, tries: int)
     return Trail(rows, x, point, point, distance(point, x, threat.norm))
 
 
-def still_on(trail: Trail, threat: Threat, result: Tensor, spent: Tensor) -> Tensor:
+def still_on(trail: Trail, goal: Threat | None, result: Tensor, spent: Tensor) -> Tensor:
     """Return who (B') still has to come nearer and has not `spent` (B,) all; note the best so far.
 
-    Whoever is inside a finite ball has won.
+    Where there is a goal, whoever is inside its ball is done.
     """
-    epsilon = threat.at(trail.rows).budget(trail.x).flatten()
-    won = ((trail.distance <= epsilon) & (epsilon < torch.inf)) | (trail.distance == 0)
+    won = trail.distance == 0
+    if goal is not None:
+        won = won | (trail.distance <= goal.at(trail.rows).budget(trail.x).flatten())
     result[trail.rows] = trail.best
     return (~(won | spent)).nonzero()[:, 0]
 

@@ -40,6 +40,7 @@ class Pace:
     source="Brendel, Rauber & Bethge 2018, arXiv:1712.04248",
     needs=Access.LABELS,
     norms=("l2",),
+    minimum_norm=True,
 )
 def boundary(
     model: Classifier,
@@ -52,7 +53,7 @@ def boundary(
     queries: int = 5000,
     aside: float = 0.1,
     nearer: float = 0.03,
-    tries: int = 100,
+    stop_inside: bool = False,
 ) -> Tensor:
     """Return the nearest misread points (B, *S) of random walks along the border.
 
@@ -63,23 +64,24 @@ def boundary(
         model: gives labels.
         x: inputs (B, *S) in the box.
         y: true labels, or the wanted ones of a targeted threat.
-        threat: the ball, the box and the goal; a sample inside a finite ball is done.
+        threat: the ball, the box and the goal.
         random: the samples' random numbers.
         queries: forward passes a sample at most.
         aside: first length of the step along the sphere, as a share of the distance.
         nearer: first length of the step to x, likewise.
-        tries: points tried for a start.
+        stop_inside: go no further with a sample whose nearest point is within epsilon.
 
     Raises:
-        BadOption: a count below 1, or a step that is not in (0, 1).
+        BadOption: no queries, or a step that is not in (0, 1).
     """
-    _check(queries, tries, aside, nearer)
+    _check(queries, aside, nearer)
     oracle, result = Oracle(model, y, threat, queries), x.clone()
     directions = Directions(x[0].numel(), x.device)
+    goal = threat if stop_inside else None
     with frozen(model), torch.no_grad():
-        trail = begin(oracle, x, threat, random, tries)
+        trail = begin(oracle, x, threat, random)
         spent = oracle.left[trail.rows] < _BISECTIONS
-        trail = take(trail, still_on(trail, threat, result, spent))
+        trail = take(trail, still_on(trail, goal, result, spent))
         if len(trail.rows):
             near = bisected(oracle, trail.rows, trail.x, trail.point, "l2", _BISECTIONS)
             trail = trail.to(near, "l2")
@@ -88,7 +90,7 @@ def boundary(
             if turn % _DRAWN == 0:
                 # Two queries a step at most, and one each _EVERY is the usual.
                 spent = oracle.left[trail.rows] < _DRAWN + _DRAWN // _EVERY
-                left = still_on(trail, threat, result, spent)
+                left = still_on(trail, goal, result, spent)
                 if not len(left):
                     break
                 trail, pace = take(trail, left), take(pace, left)
@@ -167,8 +169,8 @@ def _first_pace(trail: Trail, aside: float, nearer: float) -> Pace:
     return Pace(aside * one, nearer * one, *shares)
 
 
-def _check(queries: int, tries: int, aside: float, nearer: float) -> None:
-    if min(queries, tries) < 1:
-        raise BadOption(f"boundary: queries={queries} and tries={tries} must be 1 or more")
+def _check(queries: int, aside: float, nearer: float) -> None:
+    if queries < 1:
+        raise BadOption(f"boundary: queries={queries} must be 1 or more")
     if not (0 < aside < 1 and 0 < nearer < 1):
         raise BadOption(f"boundary: aside={aside} and nearer={nearer} must be above 0 and below 1")

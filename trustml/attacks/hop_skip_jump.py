@@ -47,6 +47,7 @@ class Walk:
     source="Chen, Jordan & Wainwright 2020, arXiv:1904.02144; Reza et al. 2023, arXiv:2308.03163",
     needs=Access.LABELS,
     norms=("l2", "linf"),
+    minimum_norm=True,
 )
 def hop_skip_jump(
     model: Classifier,
@@ -60,7 +61,7 @@ def hop_skip_jump(
     evaluations: int = 20,
     memory: float = 0.8,
     path: Literal["arc", "jump"] = "arc",
-    tries: int = 100,
+    stop_inside: bool = False,
 ) -> Tensor:
     """Return the nearest misread points (B, *S) that were met on walks along the border.
 
@@ -71,7 +72,7 @@ def hop_skip_jump(
         model: gives labels.
         x: inputs (B, *S) in the box.
         y: true labels, or the wanted ones of a targeted threat.
-        threat: the ball, the box and the goal; a sample inside a finite ball is done.
+        threat: the ball, the box and the goal.
         random: the samples' random numbers.
         queries: forward passes a sample at most.
         evaluations: labels read for the first normal; the t-th takes √t times as many.
@@ -79,23 +80,24 @@ def hop_skip_jump(
         path: how a move goes on from the normal. "jump": along it, and straight back to the border.
             "arc", in L2: along the circle whose diameter is the way to x; where that meets a flat
             border, no point of the circle's plane is nearer (the second source).
-        tries: points tried for a start.
+        stop_inside: go no further with a sample whose nearest point is within epsilon.
 
     Raises:
         BadOption: a count below 1, or a memory that is not in [0, 1].
     """
-    _check(queries, evaluations, tries, memory)
+    _check(queries, evaluations, memory)
     bisections = _bisections(x[0].numel(), threat.norm)
     walk = Walk(threat, path == "arc" and threat.norm == "l2", bisections, evaluations, memory)
+    goal = threat if stop_inside else None
     oracle, result = Oracle(model, y, threat, queries), x.clone()
     with frozen(model), torch.no_grad():
-        trail = begin(oracle, x, threat, random, tries)
-        trail = take(trail, still_on(trail, threat, result, oracle.left[trail.rows] < bisections))
+        trail = begin(oracle, x, threat, random)
+        trail = take(trail, still_on(trail, goal, result, oracle.left[trail.rows] < bisections))
         trail = _to_border(oracle, trail, trail.point, walk)
         normal = torch.zeros_like(trail.x)
         for turn in count(1):
             spare = oracle.left[trail.rows] - walk.cost
-            left = still_on(trail, threat, result, spare < _FEWEST)
+            left = still_on(trail, goal, result, spare < _FEWEST)
             if not len(left):
                 break
             trail, normal, spare = take(trail, left), normal[left], spare[left]
@@ -209,11 +211,10 @@ def _bisections(entries: int, norm: str) -> int:
     return math.ceil(math.log2((entries if norm == "linf" else math.sqrt(entries)) / _RADIUS))
 
 
-def _check(queries: int, evaluations: int, tries: int, memory: float) -> None:
-    if min(queries, evaluations, tries) < 1:
+def _check(queries: int, evaluations: int, memory: float) -> None:
+    if min(queries, evaluations) < 1:
         raise BadOption(
-            f"hop_skip_jump: queries={queries}, evaluations={evaluations} and tries={tries} must "
-            f"be 1 or more"
+            f"hop_skip_jump: queries={queries} and evaluations={evaluations} must be 1 or more"
         )
     if not 0 <= memory <= 1:
         raise BadOption(f"hop_skip_jump: memory={memory} must be in [0, 1]")

@@ -37,7 +37,12 @@ class Ray:
     found: Tensor
 
 
-@attack(source="Chen & Gu 2020, arXiv:2006.12792", needs=Access.LABELS, norms=("linf",))
+@attack(
+    source="Chen & Gu 2020, arXiv:2006.12792",
+    needs=Access.LABELS,
+    norms=("linf",),
+    minimum_norm=True,
+)
 def rays(
     model: Classifier,
     x: Tensor,
@@ -48,6 +53,7 @@ def rays(
     random: Random,
     queries: int = 5000,
     tolerance: float = 1e-3,
+    stop_inside: bool = False,
 ) -> Tensor:
     """Return the misread points (B, *S) nearest to x along the best directions of signs found.
 
@@ -57,10 +63,11 @@ def rays(
         model: gives labels.
         x: inputs (B, *S) in the box.
         y: true labels, or the wanted ones of a targeted threat.
-        threat: the ball, the box and the goal; a sample inside a finite ball is done.
+        threat: the ball, the box and the goal.
         random: not used.
         queries: forward passes a sample at most.
         tolerance: how exactly the border is found, as a share of the box's width.
+        stop_inside: go no further with a sample whose nearest point is within epsilon.
 
     Raises:
         BadOption: no queries, or a tolerance that is not in (0, 1).
@@ -77,7 +84,7 @@ def rays(
         closed = (threat.budget(x) == 0).flatten()
         ray = take(ray, (~(oracle(x, rows) | closed)).nonzero()[:, 0])
         for query in range(1, queries):
-            if query % _EVERY == 0:
+            if stop_inside and query % _EVERY == 0:
                 ray = _going_on(ray, threat, result)
             if not len(ray.rows):
                 break
@@ -150,10 +157,8 @@ def _point(x: Tensor, sign: Tensor, size: Tensor, threat: Threat) -> Tensor:
 
 
 def _going_on(ray: Ray, threat: Threat, result: Tensor) -> Ray:
-    """Return the rays that are not inside a finite ball; note each sample's point in `result`."""
+    """Return the rays that are not inside the ball; note each sample's point in `result`."""
     point = _point(ray.x, ray.sign, ray.far, threat)
     result[ray.rows] = torch.where(like(ray.found, point), point, ray.x)
-    part = threat.at(ray.rows)
-    finite = part.budget(point).flatten() < torch.inf
-    won = ray.found & finite & part.contains(point, ray.x)
+    won = ray.found & threat.at(ray.rows).contains(point, ray.x)
     return take(ray, (~won).nonzero()[:, 0])

@@ -1,11 +1,11 @@
 """Attacks without gradients beside their peers, interleaved in one run, on MNIST.
 
-    python comparisons/black_box.py WEIGHTS [IMAGES [QUERIES [ROUNDS]]]
+    python comparisons/black_box.py WEIGHTS [IMAGES [QUERIES [ROUNDS [NAME …]]]]
 
 WEIGHTS is a checkpoint of trustml's `cnn` (that of Wong et al. 2020 fits); TRUSTML_DATA says where
 MNIST lies. All attack the same images that the model reads rightly. Queries are counted at the
 model, a row is one; times are seconds of the processor, so that others on the machine do not count.
-A peer that is not installed is left out and named.
+A peer that is not installed is left out and named. With names, only attacks that have one in theirs.
 """
 
 import math
@@ -79,6 +79,8 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for seed in range(rounds):
         for name, norm, run in RUNS:
+            if sys.argv[5:] and not any(part.lower() in name.lower() for part in sys.argv[5:]):
+                continue
             try:
                 compare(name, norm, run, bench, seed)
             except ImportError as missing:

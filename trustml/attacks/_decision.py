@@ -50,8 +50,8 @@ class Trail:
 def begin(oracle: Oracle, x: Tensor, threat: Threat, random: Random, tries: int = 100) -> Trail:
     """Return the trail of the samples for which a misread point was found, at that point.
 
-    Samples that are misread as they are, are on it with distance 0; those with a budget of 0 and no
-    others are not looked for.
+    Samples that are misread as they are, are on it with distance 0. For a budget of 0 no other
+    point is looked for.
     """
     rows = torch.arange(len(x), device=x.device)
     found, closed = oracle(x, rows), (threat.budget(x) == 0).flatten()

@@ -71,6 +71,9 @@ def test_lines_are_appended_and_a_cut_one_is_replaced(tmp_path: Path) -> None:
     path.write_bytes(b"one\ntw")
     append_line(path, "three")
     assert path.read_bytes() == b"one\nthree\n"
+    path.write_bytes(b"one\na long line that was cut")
+    append_line(path, "two")
+    assert path.read_bytes() == b"one\ntwo\n", "nothing of a longer line stays behind"
     path.write_bytes(b"on")
     append_line(path, "four")
     assert path.read_bytes() == b"four\n"

@@ -215,6 +215,16 @@ def test_a_plugin_file_that_is_none_is_refused_each_time(
     assert registry.get("attack", "pgd").function.__module__ == "trustml.attacks.pgd"
 
 
+def test_a_built_in_name_is_taken_before_it_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a file's `pgd` would stand in for trustml's own wherever nothing had asked for that."""
+    plugins = {key: value for key, value in registry._plugins.items() if key != ("attack", "pgd")}
+    monkeypatch.setattr(registry, "_plugins", plugins)
+    with pytest.raises(BadInput, match=r"two attacks are named 'pgd'.*in trustml\.attacks\.pgd"):
+        registry.load_file(_plugin(tmp_path, ATTACK.format(name="pgd")))
+
+
 def test_a_path_that_is_no_python_file_is_refused(tmp_path: Path) -> None:
     for path in ("", str(tmp_path), str(tmp_path / "absent.py")):
         with pytest.raises(BadInput, match="no such file"):

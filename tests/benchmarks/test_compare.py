@@ -31,6 +31,16 @@ def test_samples_that_only_one_run_fooled_are_counted(run: Run, tmp_path: Path) 
     assert (rows["largest-linf-0.1-noise"].only_first) == 0
 
 
+def test_the_counts_stand_on_their_own_side(run: Run, tmp_path: Path) -> None:
+    """All ten against the five odd ones: five are fooled in the first run alone."""
+    run("all")
+    run("odd", attacks=("aim:only=odd",))
+    row = differences(tmp_path / "all", tmp_path / "odd")[1]
+    assert (row.only_first, row.only_second) == (5, 0)
+    row = differences(tmp_path / "odd", tmp_path / "all")[1]
+    assert (row.only_first, row.only_second) == (0, 5)
+
+
 def test_intervals_that_do_not_touch_are_marked(run: Run, tmp_path: Path) -> None:
     """None of 22 robust against 10 of 22 are apart; a run and itself are not."""
     run("all", epsilons=(0.3,))

@@ -29,7 +29,8 @@ def strongest(
     random: Random,
     steps: int = 20,
     targets: int = 2,
-    rounds: int = 3,
+    rounds: int = 1,
+    more: int = 12,
     bursts: int = 4,
 ) -> Tensor:
     """Return the points (B, *S) of the first stage that wins, the cheapest stage first.
@@ -47,6 +48,7 @@ def strongest(
         steps: moves of each short walk.
         targets: wrong classes that short walks aim at.
         rounds: starts of the search by turns (L1: longer walks).
+        more: further starts for samples that are near to being won by then (not in L1).
         bursts: turns of 64 windows and one walk after each start (L1: times 50 moves).
 
     Raises:
@@ -54,10 +56,10 @@ def strongest(
         NotApplicable: the model's answers have no gradient.
         MethodFailed: the model answers NaN.
     """
-    if min(steps, rounds, bursts, targets + 1) < 1:
+    if min(steps, rounds, bursts, targets + 1, more + 1) < 1:
         raise BadOption(
             f"strongest: steps={steps}, rounds={rounds}, bursts={bursts} must be 1 or more, "
-            f"targets={targets} 0 or more"
+            f"targets={targets} and more={more} 0 or more"
         )
     stages = [_stage(apgd, steps=steps, loss="margin")]
     if targets and not threat.targeted:
@@ -65,7 +67,7 @@ def strongest(
     if threat.norm == "l1":
         stages.append(_stage(apgd, steps=50 * bursts, restarts=rounds, loss="margin"))
     else:
-        stages.append(partial(alternate, rounds=rounds, bursts=bursts))
+        stages.append(partial(alternate, rounds=rounds, more=more, bursts=bursts))
     return in_turn(model, x, y, threat, random, stages)
 
 

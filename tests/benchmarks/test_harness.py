@@ -241,6 +241,18 @@ def test_a_damaged_batch_is_done_again(
     assert _timeless(list(resume(tmp_path / "run"))) == _timeless(whole)
 
 
+def test_batches_that_a_kill_left_beside_their_record_are_cleared(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came after the record was written and before its batches were taken away."""
+    with monkeypatch.context() as patch:
+        patch.setattr(harness.shutil, "rmtree", lambda *given, **facts: None)
+        records = run(batch_size=5)
+    assert list((tmp_path / "run").rglob("batches"))
+    assert list(resume(tmp_path / "run")) == records
+    assert not list((tmp_path / "run").rglob("batches"))
+
+
 def test_notes_of_batches_survive_a_stop(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

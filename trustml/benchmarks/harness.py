@@ -114,8 +114,9 @@ def _run(plan: Plan, todo: list[Case], dataset: Dataset, folder: Path) -> Iterat
                 known[case.model] = _settled(plan, case.model, dataset, device, folder)
             record = _examined(plan, case, known[case.model], (folder, device), group)
             append_line(folder / RECORDS, to_line(record))
-            shutil.rmtree(folder / CASES / case.name / "batches", ignore_errors=True)
             finished[case.name] = record
+        # Also for cases of before: a kill can come between the record and this.
+        shutil.rmtree(folder / CASES / case.name / "batches", ignore_errors=True)
         group = [] if case.attack is None else [*group, finished[case.name]]
         yield finished[case.name]
 

@@ -5,7 +5,7 @@
 WEIGHTS is a checkpoint of trustml's `cnn` (that of Wong et al. 2020 fits); TRUSTML_DATA says where
 MNIST lies. All attack the same images that the model reads rightly. Queries are counted at the
 model, a row is one; times are seconds of the processor, so that others on the machine do not count.
-A peer that is not installed is left out and named. With names, only attacks that have one in theirs.
+A peer that is not installed is left out and named. With NAMEs, only attacks whose names hold one.
 """
 
 import math

@@ -62,7 +62,8 @@ class Best:
 
     def or_better(self, point: Tensor, losses: Tensor, reached: Tensor) -> "Best":
         """Return the best after one more point: the first that won, else the highest loss."""
-        losses = losses.masked_fill(reached, torch.inf)
+        # A model may compute in another precision than that of its inputs.
+        losses = losses.to(self.loss.dtype).masked_fill(reached, torch.inf)
         better = losses > self.loss
         return Best(
             torch.where(like(better, point), point, self.point), torch.maximum(losses, self.loss)

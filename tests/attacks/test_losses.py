@@ -1,0 +1,49 @@
+"""Losses that attackers climb, against their formulas on hand-made logits."""
+
+import pytest
+import torch
+
+from trustml.attacks._losses import LOSSES, cross_entropy, dlr, dlr_towards, margin
+
+LOGITS = torch.tensor([[4.0, 1.0, 3.0, 0.0], [-5.0, -2.0, -3.0, -9.0]])
+Y = torch.tensor([0, 1])
+
+
+def test_margin_is_the_best_other_minus_the_own() -> None:
+    """3 − 4 and −3 − (−2); all-negative logits too, where a mask of zeros would err."""
+    assert margin(LOGITS, Y).tolist() == [-1.0, -1.0]
+    assert margin(LOGITS, torch.tensor([2, 0])).tolist() == [1.0, 3.0]
+    assert margin(LOGITS, Y, targeted=True).tolist() == [1.0, 1.0]
+
+
+def test_cross_entropy_is_minus_log_softmax() -> None:
+    """Per sample, so that no sample's gradient depends on how many share its batch."""
+    truth = -LOGITS.log_softmax(1)[torch.arange(2), Y]
+    assert torch.allclose(cross_entropy(LOGITS, Y), truth)
+    assert torch.allclose(cross_entropy(LOGITS, Y, targeted=True), -truth)
+
+
+def test_dlr_is_equation_6() -> None:
+    """−(z_y − max other) / (z₁ − z₃): −1/(4 − 1) and −1/(−2 + 5)."""
+    assert dlr(LOGITS, Y).tolist() == pytest.approx([-1 / 3, -1 / 3])
+
+
+def test_targeted_dlr_is_equation_7() -> None:
+    """−(z_y − z_t) / (z₁ − (z₃ + z₄)/2), with t = 2: −1 / (4 − 0.5) and −1 / (−2 + 7)."""
+    target = torch.tensor([2, 2])
+    assert dlr_towards(LOGITS, Y, target).tolist() == pytest.approx([-1 / 3.5, -1 / 5])
+
+
+def test_dlr_of_two_classes_is_the_margin() -> None:
+    """There is no third logit to scale by."""
+    assert torch.equal(dlr(LOGITS[:, :2], Y), margin(LOGITS[:, :2], Y))
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+@pytest.mark.parametrize("targeted", [False, True])
+def test_every_loss_rises_towards_the_attackers_goal(name: str, targeted: bool) -> None:
+    """Lowering the true logit helps; with a target, raising the wanted one does."""
+    logits = LOGITS.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(LOSSES[name](logits, Y, targeted).sum(), logits)
+    own = gradient[torch.arange(2), Y]
+    assert bool((own > 0).all() if targeted else (own < 0).all())

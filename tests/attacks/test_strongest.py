@@ -63,7 +63,7 @@ def test_verdicts_are_those_of_the_closed_form(
     truth = least(model, x, y, norm)
     for times, expected in ((1.05, True), (0.97, False)):
         threat = Lp(norm, times * truth)
-        candidate = strongest(model, x, y, threat, random=keyed(0, IDS), more=1, bursts=2)
+        candidate = strongest(model, x, y, threat, random=keyed(0, IDS), rounds=1, bursts=2)
         assert bool(threat.contains(candidate, x).all())
         assert bool(((model(candidate).argmax(1) != y) == expected).all())
 
@@ -100,7 +100,7 @@ def test_only_the_nearly_won_get_more_starts(share: float, starts: int) -> None:
     model, x, y = linear(2)
     handed = Handed(model, Access.GRADIENTS, SAMPLES)
     threat = Lp("linf", share * least(model, x, y, "linf"))
-    strongest(handed, x, y, threat, random=keyed(0, IDS), targets=3, more=2)
+    strongest(handed, x, y, threat, random=keyed(0, IDS), targets=3, rounds=1, more=2)
     assert bool((handed.backwards == 20 + 20 + 24 * starts).all())
     looks = handed.forwards - handed.backwards - 256 * starts
     assert bool((looks >= 0).all())
@@ -161,7 +161,7 @@ def test_walks_between_the_windows_help(norm: str) -> None:
 def test_nothing_and_everything_allowed(norm: str, epsilon: float) -> None:
     """At 0 the inputs come back; in the whole box a linear model with two classes has no safety."""
     model, x, y = linear(2)
-    candidate = strongest(model, x, y, Lp(norm, epsilon), random=keyed(0, IDS), more=1, bursts=1)
+    candidate = strongest(model, x, y, Lp(norm, epsilon), random=keyed(0, IDS), rounds=1, bursts=1)
     if epsilon == 0:
         assert torch.equal(candidate, x)
     else:

@@ -29,8 +29,8 @@ def strongest(
     random: Random,
     steps: int = 20,
     targets: int = 2,
-    rounds: int = 1,
-    more: int = 12,
+    rounds: int = 3,
+    more: int = 0,
     bursts: int = 4,
 ) -> Tensor:
     """Return the points (B, *S) of the first stage that wins, the cheapest stage first.

@@ -33,9 +33,9 @@ from trustml.geometry import interval, like, pull, steepest
 _SCHEDULED, _FIRST_SHARE = 1200, 0.8
 # A walk: its steps, their first and last length as shares of epsilon, what is kept of each.
 _STEPS, _LONG, _SHORT, _MOMENTUM = 6, 0.2, 0.02, 0.75
-# Near is a margin that has lost all but this share of what it was at the input: of the
-# samples of an adversarially trained CNN that one start had not turned but 1 500 windows could, 33 of
-# 34 were near after it; of others, plainly robust ones, 5 in 100.
+# Near is a margin that has lost all but this share of what it was at the input. On an adversarially
+# trained CNN, of 34 samples that one start had not turned but 1 500 windows could, 33 were near
+# after it; of others, plainly robust ones, 5 in 100.
 _NEAR = 0.2
 _TINY = 1e-30
 

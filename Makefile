@@ -24,7 +24,7 @@ format: $(VENV)/.installed-test
 	$(BIN)/ruff format
 
 gallery: $(VENV)/.installed
-	@set -e; for example in examples/*.py; do \
+	@set -e; for example in examples/[a-z]*.py; do \
 	  [ -e "$$example" ] || { echo "there is no example in examples/ yet" >&2; exit 1; }; \
 	  echo "$$example"; $(BIN)/python "$$example"; done
 

@@ -62,7 +62,7 @@ def _decorators(kind: str, node: ast.FunctionDef) -> list[ast.Call]:
 
 def _entry(kind: str, node: ast.FunctionDef, call: ast.Call, constants: Words) -> Entry:
     said = _defaults(_decorator(kind)) | _keywords(call)
-    said = {name: constants.get(ast.unparse(word), word) for name, word in said.items()}
+    said = {name: _resolved(word, constants) for name, word in said.items()}
     source = said.pop("source")
     order = [argument.arg for argument in _decorator(kind).args.kwonlyargs]
     facts = {name: said[name] for name in order if name in said}
@@ -74,7 +74,7 @@ def _entry(kind: str, node: ast.FunctionDef, call: ast.Call, constants: Words) -
         node.name,
         (ast.get_docstring(node) or "").splitlines()[0],
         str(ast.literal_eval(source)),
-        {name: _text(constants.get(ast.unparse(word), word)) for name, word in options.items()},
+        {name: _text(_resolved(word, constants)) for name, word in options.items()},
         {name: _plain(word) for name, word in facts.items()},
     )
 
@@ -92,6 +92,19 @@ def _constants(body: list[ast.stmt]) -> Words:
         elif isinstance(node, ast.AnnAssign) and node.value and isinstance(node.target, ast.Name):
             found[node.target.id] = node.value
     return found
+
+
+def _resolved(word: ast.expr, constants: Words) -> ast.expr:
+    """Return what a name of the file's top, or an entry of a table there, stands for."""
+    if isinstance(word, ast.Name):
+        return constants.get(word.id, word)
+    if isinstance(word, ast.Subscript) and isinstance(word.slice, ast.Constant):
+        table = _resolved(word.value, constants)
+        if isinstance(table, ast.Dict):
+            keys = [key.value for key in table.keys if isinstance(key, ast.Constant)]
+            if len(keys) == len(table.keys) and word.slice.value in keys:
+                return table.values[keys.index(word.slice.value)]
+    return word
 
 
 def _keywords(call: ast.Call) -> Words:

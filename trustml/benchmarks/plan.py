@@ -212,17 +212,28 @@ def _check_curve(plan: Plan, attacks: list[Choice]) -> None:
             )
 
 
+def check_seed(seed: int) -> None:
+    """Check that torch takes the seed.
+
+    Raises:
+        BadOption: it does not.
+    """
+    if seed < 0:
+        raise BadOption(f"--seed must be 0 or more, not {seed}")
+    if seed >= 1 << 63:
+        raise BadOption(f"--seed must be below 2^63, not {seed}")
+
+
 def _check_numbers(plan: Plan) -> None:
     for epsilon in plan.epsilons:
         if not (epsilon > 0 and math.isfinite(epsilon)):
             raise BadOption(f"--epsilon must be a finite number above 0, not {epsilon}")
-    for name, least in (("limit", 0), ("batch_size", 1), ("budget", 0), ("seed", 0)):
+    check_seed(plan.seed)
+    for name, least in (("limit", 0), ("batch_size", 1), ("budget", 0)):
         if getattr(plan, name) < least:
             raise BadOption(
                 f"--{name.replace('_', '-')} must be {least} or more, not {getattr(plan, name)}"
             )
-    if plan.seed >= 1 << 63:
-        raise BadOption(f"--seed must be below 2^63, not {plan.seed}")
     index, count = plan.shard
     if count < 1 or not 0 <= index < count:
         raise BadOption(

@@ -403,6 +403,28 @@ def test_curvature_of_one_sample_is_exact(kind: str) -> None:
         torch.testing.assert_close(torch.kron(outputs, inputs), rows.T @ middle @ rows)
 
 
+def test_curvature_of_a_convolution_counts_places_once() -> None:
+    """Exact again where every place reads the same and the head listens to one place alone."""
+    with seeded(0):
+        network = cnn(
+            Domain((2, 4, 4), 4), channels=(3,), kernel=3, stride=1, padding=0, hidden=()
+        ).double()
+    network.eval()
+    with torch.no_grad():
+        network.head.weight.view(4, 3, 2, 2)[:, :, (0, 1, 1), (0, 0, 1)] = 0
+    x = torch.tensor([0.3, 0.8], dtype=torch.float64)[None, :, None, None].expand(1, 2, 4, 4)
+    split = Split(x, torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), 4)
+    p = softmax(network(x)[0], 0)
+    middle = torch.diag(p) - torch.outer(p, p)
+    jacobians = jacrev(lambda w: functional_call(network, w, (x,))[0])(
+        dict(network.named_parameters())
+    )
+    rows = jacobians["body.0.weight"].flatten(2), jacobians["body.0.bias"][:, :, None]
+    flat = torch.cat(rows, 2).flatten(1)
+    outputs, inputs = curvature(network, split)[0]
+    torch.testing.assert_close(torch.kron(outputs, inputs), flat.T @ middle @ flat)
+
+
 def test_curvature_of_the_head_is_that_of_the_last_layer() -> None:
     """Over many samples and batches, the head's block is the closed form's."""
     with seeded(0):

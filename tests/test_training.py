@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from trustml.contracts import Epoch, Split, Training
 from trustml.errors import BadInput, BadOption, MethodFailed
-from trustml.training import evaluate, fit, seeded
+from trustml.training import evaluate, fit, seeded, threads_for
 
 
 def blobs(count: int, seed: int = 0, dimensions: int = 2) -> Split:
@@ -173,3 +173,25 @@ def test_an_empty_split_is_refused(empty: str) -> None:
     train, validation = (nothing, some) if empty == "training" else (some, nothing)
     with pytest.raises(BadInput, match=f"the {empty} split is empty"):
         fit(linear(), train, validation, TRAINING, 0)
+
+
+@pytest.mark.parametrize(("width", "threads"), [(8, 1), (4000, 2)])
+def test_little_work_takes_one_thread_and_gives_the_others_back(width: int, threads: int) -> None:
+    """A width of 8 is little work, one of 4000 is much; the setting comes back."""
+    module = nn.Sequential(nn.Linear(2, width), nn.Linear(width, width), nn.Linear(width, 2))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with threads_for(module, blobs(16).x):
+            assert torch.get_num_threads() == threads
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_module_that_raises_is_a_failed_method() -> None:
+    """A stranger's error becomes one line, and the module is left in eval mode."""
+    module = nn.Linear(3, 2)  # the inputs have two entries
+    with pytest.raises(MethodFailed, match="training failed: RuntimeError"):
+        fit(module, blobs(20), blobs(20), TRAINING, 0)
+    assert not module.training

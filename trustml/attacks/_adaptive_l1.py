@@ -53,6 +53,7 @@ def sparse_walk(
     there. Points of those win nothing.
     """
     shape = tuple(quarry.x.shape[1:])
+    best = _at_vertices(model, quarry, best, loss)
     start = quarry.x + quarry.random.normal(shape, "start").to(quarry.x.dtype)
     rest = steps
     for factor, share in _WIDE:
@@ -68,6 +69,30 @@ def sparse_walk(
         model, replace(quarry, start=start), best, loss=loss, steps=rest, advance=climb_sparsely,
         begin=partial(begin_sparsely, factor=1.0, steps=rest),
     )  # fmt: skip
+
+
+def _at_vertices(model: Classifier, quarry: Quarry, best: Best, loss: Loss) -> Best:
+    """Return the best after two greedy moves, which the walks' signs only approach.
+
+    Along a fixed gradient the most is gained by filling the steepest entries up to their walls: the
+    Frank-Wolfe vertex of ball and box, exact for a linear model.
+    """
+    return pursue(
+        model, replace(quarry, start=quarry.x), best, loss=loss, steps=2, advance=_to_a_vertex,
+        begin=partial(begin_sparsely, factor=1.0, steps=1),
+    )  # fmt: skip
+
+
+def _to_a_vertex(walk: Sparse, seen: Seen, quarry: Quarry) -> Sparse:
+    gradient, start, threat = seen.gradient.flatten(1), quarry.x.flatten(1), quarry.threat
+    room = torch.where(gradient > 0, threat.high - start, start - threat.low)
+    room = torch.where(gradient == 0, 0.0, room)
+    order = gradient.abs().argsort(dim=1, descending=True, stable=True)
+    taken = room.gather(1, order)
+    before = taken.cumsum(1) - taken
+    sizes = torch.minimum((walk.reach[:, None] - before).clamp_min(0), taken)
+    move = torch.zeros_like(start).scatter_(1, order, sizes).copysign(gradient)
+    return replace(walk, point=_allowed(quarry.x + move.view_as(quarry.x), walk.reach, quarry))
 
 
 def begin_sparsely(quarry: Quarry, factor: float, steps: int) -> Sparse:

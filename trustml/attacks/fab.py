@@ -14,7 +14,7 @@ from trustml.errors import BadOption, NotApplicable
 from trustml.geometry import diameter, like
 from trustml.registry import attack
 
-_DUAL = {"linf": 1.0, "l2": 2.0, "l1": torch.inf}
+_DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
 _TINY = 1e-8
 # The paper's α, η and β: the most that the input's own way to the plane weighs, how far a step goes
 # times that way, and what is kept of the move from the input once a point has won.
@@ -136,8 +136,8 @@ def _lead_of_nearest(logits: Tensor, point: Tensor, quarry: Quarry) -> tuple[Ten
     for rival in range(logits.shape[1]):
         (gradient,) = torch.autograd.grad(leads[:, rival].sum(), point, retain_graph=True)
         lead = leads[:, rival].detach()
-        steep = torch.linalg.vector_norm(gradient.flatten(1), ord=_DUAL[quarry.threat.norm], dim=1)
-        far = (lead.abs() / steep.clamp_min(_TINY)).masked_fill(quarry.y == rival, torch.inf)
+        steep = _length(gradient.flatten(1), _DUAL[quarry.threat.norm])
+        far = (lead.abs() / steep).masked_fill(quarry.y == rival, torch.inf)
         nearer = far < shortest if shortest is not None else torch.ones_like(far, dtype=torch.bool)
         shortest = far if shortest is None else torch.minimum(far, shortest)
         best_lead = torch.where(nearer, lead, best_lead)
@@ -151,16 +151,22 @@ def _advance(walk: Boundary, seen: Seen, quarry: Quarry, nearest: Nearest) -> Bo
     # A point that won is left backwards. The plane read there serves at the new place too: the
     # paper reads it anew, which costs a look more than it brings.
     place = torch.where(like(seen.reached, x), x + _BACK * (seen.point - x), seen.point)
-    lead = seen.losses + (seen.gradient * (place - seen.point)).flatten(1).sum(1)
+    lead = seen.losses + _inner(seen.gradient, place - seen.point)
     point, start, slope = (t.flatten(1) for t in (place, x, seen.gradient))
     here = onto_plane(point, slope, -lead, threat.norm, box)
-    home = onto_plane(start, slope, -lead - (slope * (start - point)).sum(1), threat.norm, box)
+    home = onto_plane(start, slope, -lead - _inner(slope, start - point), threat.norm, box)
     near, far = _length(here, threat.norm), _length(home, threat.norm)
     share = (near / (near + far)).clamp(max=_DRAW)[:, None]
     onward = (point + _OVERSHOOT * here) * (1 - share) + (start + _OVERSHOOT * home) * share
     return Boundary(onward.view_as(x).clamp(*box))
 
 
+def _inner(one: Tensor, other: Tensor) -> Tensor:
+    """Return the products (B,), summed so that no rounding depends on the other rows."""
+    return (one * other).flatten(1).sum(1, dtype=torch.float64).to(one.dtype)
+
+
 def _length(move: Tensor, norm: Norm) -> Tensor:
     order = {"linf": torch.inf, "l2": 2.0, "l1": 1.0}[norm]
-    return torch.linalg.vector_norm(move, ord=order, dim=1).clamp_min(_TINY)
+    size = torch.linalg.vector_norm(move, ord=order, dim=1, dtype=torch.float64)
+    return size.clamp_min(_TINY).to(move.dtype)

@@ -319,15 +319,33 @@ class Attack(Protocol):
 
 
 class Attribution(Protocol):
-    """Return a map like x (B, *S): how much each entry speaks for the class `target` (B,)."""
+    """Return a map like x (B, *S): how much each entry speaks for the class `target` (B,).
 
-    def __call__(self, model: Classifier, x: Tensor, target: Tensor, /) -> Tensor: ...
+    `background` (N, *S) are training inputs, for methods that compare with ordinary ones.
+    """
+
+    def __call__(
+        self, model: Classifier, x: Tensor, target: Tensor, background: Tensor, /
+    ) -> Tensor: ...
 
 
 class Detector(Protocol):
-    """Learn from clean outputs; return a scorer: Outputs → suspicion (B,), higher is odder."""
+    """Learn from clean outputs; return a scorer: Outputs → suspicion (B,), higher is odder.
 
-    def __call__(self, model: Classifier, train: Outputs, /) -> Callable[[Outputs], Tensor]: ...
+    `train` is what the model learnt from; `validation` it has not seen, so its errors are honest.
+    """
+
+    def __call__(
+        self, model: Classifier, train: Outputs, validation: Outputs, /
+    ) -> Callable[[Outputs], Tensor]: ...
+
+
+class FrontEnd(Protocol):
+    """Learn from clean outputs; return what changes outputs before a detector scores them."""
+
+    def __call__(
+        self, model: Classifier, train: Outputs, validation: Outputs, /
+    ) -> Callable[[Outputs], Outputs]: ...
 
 
 class Safeguard(Protocol):

@@ -24,6 +24,7 @@ from trustml.contracts import (
     Attribution,
     Builder,
     Detector,
+    FrontEnd,
     Kind,
     Loader,
     Norm,
@@ -56,7 +57,7 @@ _guest = ""
 
 A = TypeVar("A", bound=Attack)
 At = TypeVar("At", bound=Attribution)
-D = TypeVar("D", bound=Detector)
+D = TypeVar("D", bound=Detector | FrontEnd)
 S = TypeVar("S", bound=Stealer)
 G = TypeVar("G", bound=Safeguard)
 P = TypeVar("P", bound=Poison)
@@ -95,9 +96,19 @@ def attribution(
     )
 
 
-def detector(*, source: str, reads: tuple[str, ...]) -> Callable[[D], D]:
-    """Register a detector; `reads` names the parts of Outputs that it uses."""
-    return lambda function: _register("detector", function, source, {"reads": reads})
+def detector(
+    *, source: str, reads: tuple[str, ...], front_end: bool = False
+) -> Callable[[D], D]:
+    """Register a detector, or a front end that changes outputs before a detector scores them.
+
+    Args:
+        source: the paper, with section or equation.
+        reads: the parts of Outputs that it uses: "logits", "features", "draws", "x", "gradients".
+        front_end: whether it returns Outputs → Outputs; it stands before a detector, as in
+            `react+energy`.
+    """
+    facts = {"reads": reads, "front_end": front_end}
+    return lambda function: _register("detector", function, source, facts)
 
 
 def stealer(*, source: str, needs: Access) -> Callable[[S], S]:

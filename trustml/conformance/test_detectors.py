@@ -21,9 +21,18 @@ on_every_detector = pytest.mark.parametrize(
 
 
 def fitted(plugin: Plugin, stage: Scene, train: Outputs) -> Callable[[Outputs], Tensor]:
-    """Return the detector's scorer, or skip where it does not apply."""
+    """Return the detector's scorer, or skip where it does not apply.
+
+    A front end scores nothing: the greatest logit of what it returns stands for it.
+    """
     try:
-        scorer: Callable[[Outputs], Tensor] = plugin.function(stage.model, train)
+        made = plugin.function(stage.model, train, train)
+        scorer: Callable[[Outputs], Tensor] = made
+        if plugin.facts["front_end"]:
+
+            def scorer(outputs: Outputs) -> Tensor:
+                changed: Outputs = made(outputs)
+                return changed.logits.amax(1)
     except (NotApplicable, MissingPackage) as reason:
         pytest.skip(str(reason))
     return scorer

@@ -17,22 +17,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, get_args
 
+from trustml import contracts
 from trustml.catalogue import ROOMS, built_in_names
-from trustml.contracts import (
-    Access,
-    Attack,
-    Attribution,
-    Builder,
-    Detector,
-    FrontEnd,
-    Kind,
-    Loader,
-    Norm,
-    Poison,
-    Safeguard,
-    Stealer,
-    Training,
-)
+from trustml.contracts import Access, Kind, Norm, Training
 from trustml.errors import BadInput, UnknownName, UsageError
 from trustml.options import Option, options_of, training_options
 
@@ -55,14 +42,14 @@ class Plugin:
 _plugins: dict[tuple[str, str], Plugin] = {}
 _guest = ""
 
-A = TypeVar("A", bound=Attack)
-At = TypeVar("At", bound=Attribution)
-D = TypeVar("D", bound=Detector | FrontEnd)
-S = TypeVar("S", bound=Stealer)
-G = TypeVar("G", bound=Safeguard)
-P = TypeVar("P", bound=Poison)
-B = TypeVar("B", bound=Builder)
-L = TypeVar("L", bound=Loader)
+A = TypeVar("A", bound=contracts.Attack)
+At = TypeVar("At", bound=contracts.Attribution)
+D = TypeVar("D", bound=contracts.Detector | contracts.FrontEnd)
+S = TypeVar("S", bound=contracts.Stealer)
+G = TypeVar("G", bound=contracts.Safeguard)
+P = TypeVar("P", bound=contracts.Poison)
+B = TypeVar("B", bound=contracts.Builder)
+L = TypeVar("L", bound=contracts.Loader)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -96,16 +83,10 @@ def attribution(
     )
 
 
-def detector(
-    *, source: str, reads: tuple[str, ...], front_end: bool = False
-) -> Callable[[D], D]:
-    """Register a detector, or a front end that changes outputs before a detector scores them.
+def detector(*, source: str, reads: tuple[str, ...], front_end: bool = False) -> Callable[[D], D]:
+    """Register a detector that reads "logits", "features", "draws", "x" or "gradients" of a model.
 
-    Args:
-        source: the paper, with section or equation.
-        reads: the parts of Outputs that it uses: "logits", "features", "draws", "x", "gradients".
-        front_end: whether it returns Outputs → Outputs; it stands before a detector, as in
-            `react+energy`.
+    A front end returns Outputs → Outputs and stands before a detector, as in `react+energy`.
     """
     facts = {"reads": reads, "front_end": front_end}
     return lambda function: _register("detector", function, source, facts)

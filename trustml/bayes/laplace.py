@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, pad, softmax
 
-from trustml.bayes._curvature import Full, Kronecker
-from trustml.bayes._draws import noise
+from trustml.bayes.curvature import Full, Kronecker
+from trustml.bayes.noise import noise
 from trustml.errors import BadInput, BadOption, NotApplicable
 
 Structure = Literal["kronecker", "full"]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear, softplus
 
-from trustml.bayes._draws import noise
+from trustml.bayes.noise import noise
 from trustml.errors import BadOption, NotApplicable
 
 Estimator = Literal["weights", "local", "flipout"]

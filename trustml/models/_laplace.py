@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, unfold
 
-from trustml.bayes._curvature import Kronecker
+from trustml.bayes.curvature import Kronecker
 from trustml.contracts import Epoch, Split, Training
 from trustml.models._bayesian import Memory, log_mean_probability
 from trustml.models._linearised import Change, Weighted, leaves, linearised

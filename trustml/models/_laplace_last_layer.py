@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, pad
 
-from trustml.bayes._curvature import Kronecker
+from trustml.bayes.curvature import Kronecker
 from trustml.bayes.laplace import LastLayer, fit_last_layer, log_evidence
 from trustml.contracts import Epoch, Split, Training
 from trustml.models._network import Network

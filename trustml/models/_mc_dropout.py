@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from trustml.bayes._draws import noise
+from trustml.bayes.noise import noise
 from trustml.errors import NotApplicable
 from trustml.models._bayesian import log_mean_probability
 from trustml.models._network import Network

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from trustml.bayes._draws import noise
+from trustml.bayes.noise import noise
 from trustml.contracts import Epoch, Split, Training
 from trustml.errors import MethodFailed
 from trustml.models._bayesian import log_mean_probability

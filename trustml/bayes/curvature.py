@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trustml.bayes._draws import noise
+from trustml.bayes.noise import noise
 
 
 @dataclass(frozen=True, slots=True, eq=False)

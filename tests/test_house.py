@@ -22,7 +22,7 @@ FLOORS = (
     ("contracts", "errors"),
     (
         "access", "affine", "catalogue", "files", "geometry", "options", "progress", "randomness",
-        "recipes", "records", "registry", "splits", "threats",
+        "recipes", "records", "registry", "splits", "threats", "victim",
     ),
     ("bayes", "bounds", "metrics", "store", "training"),
     (

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 Norm = Literal["linf", "l2", "l1", "l0"]
@@ -362,20 +363,122 @@ class Poison(Protocol):
     ) -> tuple[Split, Callable[[Tensor], Tensor] | None]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a victim answers, to which inputs, how often: what its documentation would say.
+
+    Args:
+        answers: LABELS, TOP1, PROBABILITIES or LOGITS.
+        explains: whose input gradient `explain` gives for the answered class, if any's.
+        decimals: what probabilities are rounded to; None leaves them as they are.
+        precision: what the model computes in, and takes and gives.
+        inputs: any finite ones ("free"), those within the bounds ("box"), or multiples of
+            1/255 of the box's side in it ("8-bit").
+        budget: queries at most; None sets no bound.
+    """
+
+    answers: Access = Access.PROBABILITIES
+    explains: Literal["nothing", "logit", "probability"] = "nothing"
+    decimals: int | None = None
+    precision: Literal["float32", "float64"] = "float32"
+    inputs: Literal["free", "box", "8-bit"] = "box"
+    budget: int | None = None
+
+
+class Victim(Protocol):
+    """A model that answers queries within its terms and counts each of them.
+
+    LOGITS logits, PROBABILITIES their softmax, TOP1 the highest probability in its place and 0
+    elsewhere, LABELS one-hot: always (B, K) in the terms' precision, and the arg max is the label.
+
+    Raises: BudgetSpent where a call would go beyond the budget (nothing of it is answered or
+    counted: ask again for fewer rows, or return what you have); BadInput for inputs outside the
+    terms; Refused by a countermeasure; MethodFailed where the model behind it misbehaves.
+    """
+
+    @property
+    def domain(self) -> Domain: ...
+
+    @property
+    def terms(self) -> Terms: ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The terms' precision: float64 queries to a float32 victim are refused, not rounded."""
+        ...
+
+    @property
+    def queries(self) -> int:
+        """How many inputs have been asked about so far."""
+        ...
+
+    @property
+    def left(self) -> float:
+        """How many more may be: the budget less the queries, or infinity."""
+        ...
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Return the answers (B, K) to x (B, *S); one query a row."""
+        ...
+
+    def explain(self, x: Tensor, /) -> tuple[Tensor, Tensor]:
+        """Return the answers (B, K), and the gradients (B, *S) as the terms say; one query a row.
+
+        NotApplicable where the terms explain nothing.
+        """
+        ...
+
+    def at(self, access: Access, /) -> "Victim":
+        """Return the victim seen at this level or its own, the lower; its count is shared."""
+        ...
+
+
+Symmetry = Literal["nothing", "shift", "shift and scale", "units", "units and shift", "behaviour"]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Theft:
-    """A stolen copy, what is certified of it, and the queries that it took."""
+    """A stolen copy, what is certified of it, and the queries that it took.
 
-    copy: Classifier
+    Args:
+        copy: a working module, in evaluation mode, of the thief's choice of dtype; it takes
+            float32 and float64 inputs and gives logits.
+        certificate: what the thief knows of its copy without seeing the victim's inside, such as
+            residuals, gaps and checks; whole words → numbers, texts, truth values.
+        queries: inputs asked about in all, the checks' included.
+        up_to: what the answers cannot tell, so what parameters are compared modulo: nothing, one
+            affine function added to every class (shift), also one positive factor (and scale), the
+            order and positive scale of hidden units; "behaviour" claims no parameters.
+        earlier: copies from fewer of the queries, for a curve of agreement.
+    """
+
+    copy: nn.Module
     certificate: Mapping[str, Json]
     queries: int
+    up_to: Symmetry = "behaviour"
+    earlier: "tuple[Theft, ...]" = ()
 
 
 class Stealer(Protocol):
-    """Ask the victim about a public pool within its budget; return the copy."""
+    """Ask the victim within its terms; return the copy.
+
+    `pool` (N, *S) float32 are public inputs without labels, N ≥ 0. `fresh` builds an untrained
+    Classifier of the recipe wanted for the copy, its weights from torch's global generator: seed it
+    by `training.seeded`. `random` is a CPU generator, seeded by the harness, which every other
+    random number comes from.
+
+    Raises: NotApplicable where the victim's terms show too little, or the budget is below what the
+    method needs at least (the message says how much that is).
+    """
 
     def __call__(
-        self, victim: Callable[[Tensor], Tensor], pool: Tensor, fresh: Callable[[], nn.Module], /
+        self,
+        victim: Victim,
+        pool: Tensor,
+        fresh: Callable[[], nn.Module],
+        /,
+        *,
+        random: torch.Generator,
     ) -> Theft: ...
 
 

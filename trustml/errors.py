@@ -8,7 +8,8 @@ TrustError
 │   └── MissingPackage    an optional library is not installed
 ├── NotApplicable         a method cannot be used on this model or data: the case is skipped
 ├── MethodFailed          a plugin raised, or returned something that breaks its contract
-│   └── BudgetSpent       a method asked for more queries than it was given
+│   ├── BudgetSpent       a method asked for more queries than it was given
+│   └── Refused           a victim does not answer these queries, or this asker any more
 ├── DiskFull              there was no room to write; what was finished is whole
 └── BrokenClaim           a stored claim does not hold when it is checked again: exit code 1
 """
@@ -64,6 +65,10 @@ class MethodFailed(TrustError):
 
 class BudgetSpent(MethodFailed):
     """A method asked for more queries than its budget."""
+
+
+class Refused(MethodFailed):
+    """A victim's countermeasure turned queries away."""
 
 
 class DiskFull(TrustError):

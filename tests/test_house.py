@@ -21,8 +21,8 @@ PACKAGE = HOME / "trustml"
 FLOORS = (
     ("contracts", "errors"),
     (
-        "access", "affine", "catalogue", "files", "geometry", "options", "precision", "progress", "randomness",
-        "recipes", "records", "registry", "splits", "symmetry", "threats", "victim",
+        "access", "affine", "catalogue", "files", "geometry", "options", "precision", "progress",
+        "randomness", "recipes", "records", "registry", "splits", "symmetry", "threats", "victim",
     ),
     ("bayes", "bounds", "metrics", "store", "training"),
     (

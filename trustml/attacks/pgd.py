@@ -63,11 +63,11 @@ def pgd(
     return threat.project(best.point, x)
 
 
-def step_length(quarry: Quarry, step: float | None, steps: int) -> Tensor:
-    """Return the length of a move, broadcastable over x: as given, or 2.5 · epsilon / steps."""
+def step_length(quarry: Quarry, step: float | None, steps: int, way: float = 2.5) -> Tensor:
+    """Return the length of a move, broadcastable over x: as given, or way · epsilon / steps."""
     if step is not None:
         return torch.tensor(step, dtype=torch.float64, device=quarry.x.device)
-    return quarry.threat.budget(quarry.x) * (2.5 / steps)
+    return quarry.threat.budget(quarry.x) * (way / steps)
 
 
 def _check(steps: int, step: float | None, restarts: int, start: bool) -> None:

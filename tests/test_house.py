@@ -24,7 +24,10 @@ FLOORS = (
         "access", "affine", "catalogue", "files", "geometry", "options", "precision", "progress",
         "randomness", "recipes", "records", "registry", "splits", "symmetry", "threats", "victim",
     ),
-    ("bayes", "bounds", "metrics", "store", "training"),
+    (
+        "bayes", "bootstrap", "bounds", "calibration", "confidence", "conformal", "gate",
+        "metrics", "partners", "ranks", "separation", "store", "training",
+    ),
     (
         "attacks", "attributions", "data", "detectors", "models", "poisoning", "stealing",
         "targets",

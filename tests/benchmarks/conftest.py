@@ -32,8 +32,11 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 @pytest.fixture
 def plan() -> Plan:
-    """A plan of the toys: `aim` on `largest`."""
-    return Plan(models=("largest",), attacks=("aim",), data="toy", plugins=(TOYS,), device="cpu")
+    """A plan of the toys: `aim` on `largest`, with nothing proved and no signs looked for."""
+    return Plan(
+        models=("largest",), attacks=("aim",), data="toy", plugins=(TOYS,), device="cpu",
+        certify="off", indicators=False,
+    )  # fmt: skip
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from trustml.benchmarks.compare import differences
-from trustml.benchmarks.harness import CASES
+from trustml.benchmarks.discipline import CASES
 from trustml.contracts import Record
 from trustml.errors import BadInput, BrokenClaim
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from trustml.benchmarks import harness, setting
+from trustml.benchmarks import attacked, harness, setting
 from trustml.benchmarks import samples as on_disk
-from trustml.benchmarks.harness import CASES, RECORDS, SAMPLES, finished, resume
+from trustml.benchmarks.discipline import CASES, SAMPLES
+from trustml.benchmarks.harness import RECORDS, finished, resume
 from trustml.benchmarks.plan import PLAN, Plan
 from trustml.benchmarks.samples import CLEAN_WRONG, FOOLED, Samples
 from trustml.contracts import Cost, Record
@@ -195,7 +196,7 @@ def test_nothing_is_written_for_a_plan_that_cannot_be(run: Run, tmp_path: Path) 
 
 def _stopped(run: Run, monkeypatch: pytest.MonkeyPatch, after: int, **changes: Any) -> None:
     """Run until `after` batches are judged, then be interrupted."""
-    judged, count = harness.judged, 0
+    judged, count = attacked.judged, 0
 
     def counting(*given: Any) -> Any:
         nonlocal count
@@ -205,7 +206,7 @@ def _stopped(run: Run, monkeypatch: pytest.MonkeyPatch, after: int, **changes: A
         return judged(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(harness, "judged", counting)
+        patch.setattr(attacked, "judged", counting)
         with pytest.raises(KeyboardInterrupt):
             run(**changes)
 
@@ -218,13 +219,13 @@ def test_a_stopped_run_goes_on_where_it_was(
     whole = run("whole", attacks=("aim", "still"), batch_size=5)
     _stopped(run, monkeypatch, after, attacks=("aim", "still"), batch_size=5)
     assert len(finished(tmp_path / "run")) == after // 4
-    judged, calls = harness.judged, []
+    judged, calls = attacked.judged, []
 
     def counting(*given: Any) -> Any:
         calls.append(given)
         return judged(*given)
 
-    monkeypatch.setattr(harness, "judged", counting)
+    monkeypatch.setattr(attacked, "judged", counting)
     again = list(resume(tmp_path / "run"))
     assert len(calls) == 12 - after
     assert _timeless(again) == _timeless(whole)
@@ -257,15 +258,15 @@ def test_notes_of_batches_survive_a_stop(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was said of a batch before the stop belongs to the record after it."""
-    judged = harness.judged
+    judged = attacked.judged
 
     def remarking(*given: Any) -> Any:
         samples, made = judged(*given)
         return samples, replace(made, notes=("out of memory: batch halved to 3",))
 
-    monkeypatch.setattr(harness, "judged", remarking)
+    monkeypatch.setattr(attacked, "judged", remarking)
     _stopped(run, monkeypatch, 6, batch_size=5)
-    monkeypatch.setattr(harness, "judged", judged)
+    monkeypatch.setattr(attacked, "judged", judged)
     assert "out of memory: batch halved to 3" in list(resume(tmp_path / "run"))[1].notes
 
 

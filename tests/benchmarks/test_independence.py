@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from trustml.benchmarks import samples as on_disk
-from trustml.benchmarks.harness import CASES, SAMPLES, start
+from trustml.benchmarks.discipline import CASES, SAMPLES
+from trustml.benchmarks.harness import start
 from trustml.benchmarks.plan import Plan
 
 ATTACKS = ("pgd:steps=10,restarts=2", "apgd:steps=20", "fgsm")

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from trustml.benchmarks.plan import PLAN, Plan, cases, checked, from_json, read_plan
+from trustml.benchmarks.exams import cases, checked, size
+from trustml.benchmarks.plan import PLAN, Plan, from_json, read_plan
 from trustml.errors import BadInput, BadOption, UnknownName, UsageError
 
 positive = some.floats(min_value=0, exclude_min=True, allow_infinity=False)
@@ -23,12 +24,16 @@ plans = some.builds(
     epsilons=some.lists(positive, max_size=3).map(tuple),
     target=words,
     seed=some.integers(0),
+    seeds=some.integers(1),
     limit=some.integers(0),
     batch_size=some.integers(1),
     shard=some.tuples(some.integers(0, 9), some.integers(1, 9)),
     order=words,
     budget=some.integers(0),
     curve=some.booleans(),
+    certify=some.sampled_from(["auto", "tight", "off"]),
+    indicators=some.booleans(),
+    precision=some.sampled_from(["auto", "float32", "bfloat16"]),
     device=words,
     data_dir=some.none() | words,
     plugins=some.lists(words, max_size=2).map(tuple),
@@ -72,7 +77,7 @@ def test_the_cases_are_the_grid_with_all_together_last(plan: Plan, toys: Any) ->
         for epsilon in ("0.1", "0.2")
         for attack in ("noise", "aim", "all")
     ]
-    assert len(names) == found.size
+    assert len(names) == size(found)
 
 
 def test_no_two_cases_share_a_name(plan: Plan, toys: Any) -> None:
@@ -81,13 +86,13 @@ def test_no_two_cases_share_a_name(plan: Plan, toys: Any) -> None:
         replace(plan, attacks=("aim", "aim:only=odd"), epsilons=(0.1, 0.1000000001, 1e-5))
     )
     names = [case.name for case in cases(found, toys.toy(folder=None))]
-    assert len(set(names)) == len(names) == found.size
+    assert len(set(names)) == len(names) == size(found)
 
 
 def test_the_usual_budget_is_the_data_s(plan: Plan, toys: Any) -> None:
     """The toy data have one for Linf and L0."""
     dataset = toys.toy(folder=None)
-    assert {case.epsilon for case in cases(checked(plan), dataset)} == {0.1}
+    assert {case.threat["epsilon"] for case in cases(checked(plan), dataset)} == {0.1}
     with pytest.raises(BadInput, match="no usual budget for l2; give one with --epsilon"):
         cases(replace(plan, attacks=("pgd",), norms=("l2",)), dataset)
 
@@ -156,7 +161,6 @@ def test_files_are_named_so_that_they_are_found_from_elsewhere(
         [],
         3,
         {},
-        {"models": ["mlp"]},
         {"models": "mlp", "attacks": ["pgd"]},
         {"models": [3], "attacks": ["pgd"]},
         {"models": ["mlp"], "attacks": ["pgd"], "unknown": 1},

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from trustml.benchmarks import samples as on_disk
-from trustml.benchmarks.harness import CASES, RECORDS, SAMPLES
+from trustml.benchmarks.discipline import CASES, SAMPLES
+from trustml.benchmarks.harness import RECORDS
 from trustml.benchmarks.plan import PLAN
 from trustml.benchmarks.samples import FOOLED, Samples, sealed
 from trustml.benchmarks.verify import verify

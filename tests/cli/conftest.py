@@ -52,4 +52,5 @@ def trustml(
 @pytest.fixture
 def toys() -> tuple[str, ...]:
     """The words that make `trustml bench` use the toys."""
-    return ("--plugin", TOYS, "--data", "toy", "--model", "largest", "--attack", "aim")
+    given = ("--plugin", TOYS, "--data", "toy", "--certify", "off", "--no-indicators")
+    return (*given, "--model", "largest", "--attack", "aim")

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from trustml.benchmarks.harness import CASES, RECORDS, SAMPLES
+from trustml.benchmarks.discipline import CASES, SAMPLES
+from trustml.benchmarks.harness import RECORDS
 from trustml.benchmarks.plan import PLAN
 from trustml.records import from_line, read_records
 
@@ -165,8 +166,11 @@ def test_a_skipped_case_is_no_failure(trustml, toys) -> None:
         ("--device gpu", "no device named 'gpu'; did you mean 'cpu'"),
         ("--device mps" if not torch.backends.mps.is_available() else "--device m", "mps"),
         ("--plugin /absent.py", "--plugin /absent.py: no such file"),
-        ("--resume absent", "absent holds no run"),
-        ("--resume=", "holds no run"),
+        ("--resume absent", "leave --model out, or start another run"),
+        ("--certify all", "no certify named 'all'"),
+        ("--precision half", "no precision named 'half'"),
+        ("--seeds 0", "--seeds must be 1 or more, not 0"),
+        ("--epsilon 1", "lets any input become any other"),
         ("--atack pgd", "--atack"),
         ("more", "unexpected extra argument"),
     ],
@@ -174,6 +178,11 @@ def test_a_skipped_case_is_no_failure(trustml, toys) -> None:
 def test_a_wrong_word_is_answered_in_one_line(trustml, words: str, said: str) -> None:
     """Exit code 2: the person can put it right."""
     _failed(trustml("bench", "--model", "logistic", "--out", "run", *words.split()), 2, said)
+
+
+def test_a_run_that_is_not_there_cannot_be_resumed(trustml) -> None:
+    _failed(trustml("bench", "--resume", "absent"), 2, "absent holds no run")
+    _failed(trustml("bench", "--resume="), 2, "holds no run")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trustml.benchmarks import samples as on_disk
-from trustml.benchmarks.harness import CASES, SAMPLES, finished
+from trustml.benchmarks.discipline import CASES, SAMPLES
+from trustml.benchmarks.harness import finished
 from trustml.benchmarks.samples import FOOLED
 from trustml.contracts import Record
 from trustml.errors import BadInput

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from trustml.benchmarks import samples as on_disk
-from trustml.benchmarks.harness import CASES, SAMPLES, finished
+from trustml.benchmarks.discipline import CASES, SAMPLES
+from trustml.benchmarks.harness import finished
 from trustml.benchmarks.samples import CLEAN_WRONG, NORMS, ROBUST
 from trustml.errors import BadInput
 

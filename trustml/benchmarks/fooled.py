@@ -8,8 +8,10 @@ from torch import Tensor
 
 from trustml.access import frozen, in_blocks
 from trustml.benchmarks import samples as on_disk
-from trustml.benchmarks.harness import CASES, SAMPLES, finished
-from trustml.benchmarks.plan import checked, read_plan
+from trustml.benchmarks.discipline import CASES, SAMPLES
+from trustml.benchmarks.exams import checked
+from trustml.benchmarks.harness import finished
+from trustml.benchmarks.plan import read_plan
 from trustml.benchmarks.samples import FOOLED
 from trustml.benchmarks.setting import examined, load_data
 from trustml.benchmarks.verify import recorded_setting

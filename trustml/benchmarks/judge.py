@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from trustml.access import BLOCK_ROWS, Handed, frozen, in_blocks
+from trustml.benchmarks.plan import Precision
 from trustml.benchmarks.samples import FOOLED, NORMS, ROBUST, Made, Samples, joined, sealed
 from trustml.benchmarks.setting import Setting, check_logits
-from trustml.contracts import Classifier, Norm, Split
+from trustml.contracts import Access, Classifier, Norm, Split
 from trustml.errors import MethodFailed, TrustError
 from trustml.geometry import distance
+from trustml.precision import Reduced, fast_dtype
 from trustml.randomness import keyed
 from trustml.recipes import Choice
 from trustml.threats import Lp
@@ -33,6 +35,16 @@ class Exam:
     budget: int
     device: torch.device
     block: int = BLOCK_ROWS
+    precision: Precision = "float32"
+
+    @property
+    def search_dtype(self) -> torch.dtype:
+        """What the attack's model computes in; float32 where each query counts or is an answer."""
+        if self.budget or self.attack.plugin.facts["needs"] < Access.GRADIENTS:
+            return torch.float32
+        if self.precision == "auto":
+            return fast_dtype(self.device)
+        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
 
     @property
     def threat(self) -> Lp:
@@ -94,11 +106,31 @@ def reread(exam: Exam, candidate: Tensor, goals: Tensor) -> Tensor:
 
 
 def _judged_at_once(exam: Exam, batch: Split) -> tuple[Samples, float]:
-    batch = batch.to(exam.device)
+    """Return the verdicts on a batch; what a reduced precision has not fooled, float32 tries."""
+    batch, dtype = batch.to(exam.device), exam.search_dtype
+    samples, seconds = _searched(exam, batch, dtype)
+    left = (samples.verdict != FOOLED).nonzero().flatten()
+    if dtype == torch.float32 or not len(left):
+        return samples, seconds
+    again, more = _searched(exam, batch.at(left.to(exam.device)), torch.float32)
+    forwards, backwards = samples.forwards.clone(), samples.backwards.clone()
+    forwards[left] += again.forwards
+    backwards[left] += again.backwards
+    parts = [getattr(samples, name).clone() for name in ("verdict", "adversarial", "distances")]
+    for part, name in zip(parts, ("verdict", "adversarial", "distances"), strict=True):
+        part[left] = getattr(again, name)
+    verdict, adversarial, distances = parts
+    passes = (forwards, backwards)
+    return sealed(samples.ids, verdict, adversarial, distances, passes), seconds + more
+
+
+def _searched(exam: Exam, batch: Split, dtype: torch.dtype) -> tuple[Samples, float]:
+    """Return what one search in the given precision achieved, read in float32."""
     goals = exam.goals(batch.y)
+    module = cast(Classifier, exam.setting.module)
     model = Handed(
-        cast(Classifier, exam.setting.module), exam.attack.plugin.facts["needs"], len(batch),
-        budget=exam.budget or None, block=exam.block,
+        module if dtype == torch.float32 else Reduced(module, dtype),
+        exam.attack.plugin.facts["needs"], len(batch), budget=exam.budget or None, block=exam.block,
     )  # fmt: skip
     candidate, seconds = _timed_attack(exam, model, batch, goals)
     candidate = exam.threat.project(_checked(candidate, batch.x), batch.x)

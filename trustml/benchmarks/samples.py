@@ -17,7 +17,7 @@ from trustml.contracts import Norm
 from trustml.errors import BrokenClaim
 from trustml.files import write_whole
 
-ROBUST, FOOLED, CLEAN_WRONG = 0, 1, 2
+ROBUST, FOOLED, CLEAN_WRONG, CERTIFIED = 0, 1, 2, 3
 SEAL = "seal"
 NORMS: tuple[Norm, ...] = ("l0", "l1", "l2", "linf")
 
@@ -28,7 +28,7 @@ class Samples:
 
     Args:
         ids: (N,) int64 sample ids.
-        verdict: (N,) uint8: 0 robust, 1 fooled, 2 wrong without any attack.
+        verdict: (N,) uint8: 0 robust, 1 fooled, 2 wrong without any attack, 3 proved to be robust.
         adversarial: (N, *S) the input that fooled the model, or the one that did not.
         distances: (N, 4) float64 of the adversarial from the input in L0, L1, L2, Linf.
         forwards: (N,) float64 forward passes that the attack took.

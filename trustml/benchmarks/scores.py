@@ -3,7 +3,15 @@
 import torch
 
 from trustml import metrics
-from trustml.benchmarks.samples import CLEAN_WRONG, FOOLED, NORMS, ROBUST, Samples, sealed
+from trustml.benchmarks.samples import (
+    CERTIFIED,
+    CLEAN_WRONG,
+    FOOLED,
+    NORMS,
+    ROBUST,
+    Samples,
+    sealed,
+)
 from trustml.contracts import Cost, Score
 from trustml.geometry import diameter
 
@@ -11,7 +19,8 @@ from trustml.geometry import diameter
 def scores(samples: Samples, side: float) -> dict[str, Score]:
     """Return clean and robust accuracy, attack success, and the fooled samples' median distances.
 
-    Samples that are wrong without an attack count as wrong, not as successes.
+    Samples that are wrong without an attack count as wrong, not as successes; those that are proved
+    to be robust count as robust, and apart.
 
     Args:
         side: the box's, which bounds the distances.
@@ -19,10 +28,14 @@ def scores(samples: Samples, side: float) -> dict[str, Score]:
     verdict, count = samples.verdict, len(samples)
     fooled = verdict == FOOLED
     right = count - int((verdict == CLEAN_WRONG).sum())
+    proved = int((verdict == CERTIFIED).sum())
+    standing = proved + int((verdict == ROBUST).sum())
     found = {
         "clean accuracy": metrics.proportion(right, count),
-        "robust accuracy": metrics.proportion(int((verdict == ROBUST).sum()), count),
+        "robust accuracy": metrics.proportion(standing, count),
     }
+    if proved:
+        found["certified accuracy"] = metrics.proportion(proved, count)
     if right:
         found["attack success"] = metrics.proportion(int(fooled.sum()), right, better="lower")
     if fooled.any():
@@ -33,9 +46,19 @@ def scores(samples: Samples, side: float) -> dict[str, Score]:
     return found
 
 
+def proved_scores(samples: Samples) -> dict[str, Score]:
+    """Return clean accuracy, and the share of all samples that no attack can fool."""
+    count = len(samples)
+    right = count - int((samples.verdict == CLEAN_WRONG).sum())
+    return {
+        "clean accuracy": metrics.proportion(right, count),
+        "certified accuracy": metrics.proportion(int((samples.verdict == CERTIFIED).sum()), count),
+    }
+
+
 def cost(samples: Samples, seconds: float, peak_mib: float | None) -> Cost:
     """Return the cost, its passes a mean over the samples that were attacked."""
-    attacked = samples.verdict != CLEAN_WRONG
+    attacked = (samples.verdict != CLEAN_WRONG) & (samples.verdict != CERTIFIED)
     mean = [
         float(passes[attacked].mean()) if attacked.any() else 0.0
         for passes in (samples.forwards, samples.backwards)

@@ -86,7 +86,7 @@ def settle(
         known = _kept(plan, recipe, split, keep)
         if known is None:
             known = trained(recipe, dataset, plan.seed, device)
-            _keep(known, recipe, split, keep)
+            _keep(known, recipe, plan.seed, split, keep)
         module = known.module.to(device).eval()
         logits = clean_logits(module, split, device)
         notes = list(known.notes)
@@ -114,7 +114,7 @@ def blaming(plugin: str) -> Iterator[None]:
         raise MethodFailed(f"{plugin} raised {type(error).__name__}: {first}") from error
 
 
-def _keep(known: Trained, recipe: Recipe, split: Split, keep: Path) -> None:
+def _keep(known: Trained, recipe: Recipe, seed: int, split: Split, keep: Path) -> None:
     """Write the weights, then which weights and samples the run has: a run is of one piece."""
     keep_weights(known.module, keep / f"{known.weights_hash[:16]}.safetensors")
     facts = {
@@ -123,7 +123,7 @@ def _keep(known: Trained, recipe: Recipe, split: Split, keep: Path) -> None:
         "data_hash": data_hash(split),
         "notes": known.notes,
     }
-    write_whole(_facts_file(recipe, keep), json.dumps(facts, indent=1).encode())
+    write_whole(_facts_file(recipe, seed, keep), json.dumps(facts, indent=1).encode())
 
 
 def _kept(plan: Plan, recipe: Recipe, split: Split, keep: Path) -> Trained | None:
@@ -133,7 +133,7 @@ def _kept(plan: Plan, recipe: Recipe, split: Split, keep: Path) -> Trained | Non
         BadInput: the samples are others now.
         BrokenClaim: the run's own files are damaged.
     """
-    file = _facts_file(recipe, keep)
+    file = _facts_file(recipe, plan.seed, keep)
     if not file.exists():
         return None
     try:
@@ -168,8 +168,9 @@ def recorded_module(
     return module
 
 
-def _facts_file(recipe: Recipe, keep: Path) -> Path:
-    return keep / f"{hashlib.sha256(recipe.text.encode()).hexdigest()[:16]}.json"
+def _facts_file(recipe: Recipe, seed: int, keep: Path) -> Path:
+    name = f"{recipe.text} seed={seed}"
+    return keep / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
 
 
 def clean_logits(module: nn.Module, split: Split, device: torch.device) -> Tensor:

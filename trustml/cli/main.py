@@ -66,8 +66,7 @@ def cli(context: click.Context) -> None:
     "--attack",
     "attacks",
     multiple=True,
-    default=("pgd",),
-    show_default=True,
+    show_default="strongest",
     help="Attack, as name:key=value,… (repeat for several).",
 )
 @click.option(
@@ -103,7 +102,28 @@ def cli(context: click.Context) -> None:
     help="Whole curve of robust accuracy against epsilon, by minimum-norm attacks; drawn as a PNG.",
 )
 @click.option("--budget", default=0, metavar="N", help="Queries a sample at most; 0 is no bound.")
+@click.option(
+    "--certify",
+    default="auto",
+    show_default=True,
+    help="What to prove first: auto (what is quick), tight (CROWN bounds too) or off.",
+)
+@click.option(
+    "--indicators/--no-indicators",
+    default=True,
+    show_default=True,
+    help="Look for signs that the attacks, not the model, decide.",
+)
+@click.option(
+    "--precision",
+    default="auto",
+    show_default=True,
+    help="Of the search: auto, float32 or bfloat16. Verdicts are float32.",
+)
 @SEED
+@click.option(
+    "--seeds", default=1, show_default=True, help="Train and examine so many, and pool them."
+)
 @click.option("--limit", default=0, metavar="N", help="Only the first N test samples; 0 is all.")
 @click.option("--batch-size", default=512, show_default=True, help="Samples in flight.")
 @click.option(
@@ -118,15 +138,16 @@ def cli(context: click.Context) -> None:
 @click.option(
     "--out", metavar="DIR", help="Directory of the run. Default: a new one in trustml-runs/."
 )
-@click.option("--resume", metavar="DIR", help="Continue a stopped run; other options are ignored.")
+@click.option("--resume", metavar="DIR", help="Continue a stopped run as it was begun.")
 @JSON
 def bench(out: str | None, resume: str | None, as_json: bool, **words: Any) -> None:
     """Attack models and print how robust they are."""
     from trustml.benchmarks import harness
-    from trustml.benchmarks.plan import checked
+    from trustml.benchmarks.exams import checked
     from trustml.cli.running import new_folder, plan_of, report
 
     if resume is not None:
+        _check_alone("resume", "as_json")
         folder = Path(resume)
         records = harness.resume(folder)
     else:
@@ -135,6 +156,22 @@ def bench(out: str | None, resume: str | None, as_json: bool, **words: Any) -> N
         folder = new_folder(RUNS, plan) if out is None else Path(out)
         records = harness.start(plan, folder)
     report(records, folder, as_json, curve=bool(words["curve"]) and resume is None)
+
+
+def _check_alone(*allowed: str) -> None:
+    """Refuse options that a resumed run, which has its own, would ignore.
+
+    Raises:
+        UsageError: there is one.
+    """
+    context = click.get_current_context()
+    for option in context.command.params:
+        given = context.get_parameter_source(str(option.name))
+        if option.name not in allowed and given is click.core.ParameterSource.COMMANDLINE:
+            raise UsageError(
+                f"--resume continues a run as it was begun; leave {option.opts[0]} out, or start "
+                f"another run"
+            )
 
 
 @cli.command(epilog="Example: trustml show trustml-runs/pgd-mlp-digits --picture fooled.png")
@@ -189,10 +226,11 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
 @DEVICE
 def verify(run: Path, device: str) -> None:
     """Check every stored claim of a run again: bytes, ball, box, misreading, scores."""
+    from trustml.benchmarks.exams import size
     from trustml.benchmarks.plan import read_plan
     from trustml.benchmarks.verify import verify as claims
 
-    planned, count = read_plan(run).size, 0
+    planned, count = size(read_plan(run)), 0
     for record in claims(run, device):
         count += 1
         done = record.status == "done"

@@ -3,12 +3,14 @@
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from trustml.benchmarks.curve import curves
+from trustml.benchmarks.exams import size
 from trustml.benchmarks.plan import PLAN, Plan, read_plan
 from trustml.contracts import Record
 from trustml.errors import BadInput
@@ -17,6 +19,10 @@ from trustml.options import number
 from trustml.records import to_line
 from trustml.reports.curve import curve_picture
 from trustml.reports.table import console, render
+
+# What a plan can ask for, and what it is asked for where it names nothing.
+_EXAMS = ("attacks",)
+_STRONGEST, _NEAREST = "strongest", "fab"
 
 
 def plan_of(words: dict[str, Any]) -> Plan:
@@ -30,7 +36,10 @@ def plan_of(words: dict[str, Any]) -> Plan:
     index, _, count = shard.partition("/")
     if not (index.isdecimal() and count.isdecimal()):
         raise BadInput(f"--shard {shard!r} must be I/N, such as 0/2 for the first half")
-    return Plan(epsilons=epsilons, shard=(int(index), int(count)), **words)
+    plan = Plan(epsilons=epsilons, shard=(int(index), int(count)), **words)
+    if not any(getattr(plan, name) for name in _EXAMS):
+        plan = replace(plan, attacks=(_NEAREST if plan.curve else _STRONGEST,))
+    return plan
 
 
 def _epsilon(text: str) -> float:
@@ -68,7 +77,7 @@ def report(records: Iterable[Record], folder: Path, as_json: bool, *, curve: boo
         screen = console()
         for part in render(done):
             screen.print(part)
-        planned = read_plan(folder).size
+        planned = size(read_plan(folder))
         if len(done) < planned:
             count = f"{len(done)} of {planned} cases are finished."
             screen.print(f"{count} {_go_on(folder)}", soft_wrap=True)

@@ -14,7 +14,11 @@ from trustml.recipes import split_recipe
 
 WIDTH, NARROW = 100, 88
 _DASH = "–"
-_NOISE, _UNION = "noise of the same budget", "all attacks together\n(worst case per input)"
+_NOISE = "noise of the same budget"
+_OTHER = {
+    "certificate": "proved\n(no attack can succeed)",
+    "all": "all attacks together\n(worst case per input)",
+}
 Spec = tuple[str, Mapping[str, Json]]
 
 
@@ -28,16 +32,22 @@ def console() -> Console:
 
 def render(records: Iterable[Record]) -> Iterator[RenderableType]:
     """Yield a table for each model and threat, its notes, and its verdict."""
-    records = list(records)
+    records = _pooled_first(list(records))
     models = list(dict.fromkeys(record.model for record in records))
     names = dict(zip(models, apart([_spec(model) for model in models]), strict=True))
-    for _, rows in groupby(records, key=lambda r: (r.model, r.threat["norm"], r.threat["epsilon"])):
+    for _, rows in groupby(records, key=lambda r: (r.model, r.seed, r.kind == "pooled", r.threat)):
         group = list(rows)
         labels = _labels(group)
         yield _table(group, labels, names[group[0].model])
         yield from (Text(line, style="yellow") for line in _remarks(group, labels))
         yield Text(verdict(group, names[group[0].model]), style="bold")
         yield Text("")
+
+
+def _pooled_first(records: list[Record]) -> list[Record]:
+    """Return the pooled records of each model that has some, else those of its seeds."""
+    whole = {record.model for record in records if record.kind == "pooled"}
+    return [r for r in records if r.model not in whole or r.kind == "pooled"]
 
 
 def apart(specs: Sequence[Spec]) -> list[str]:
@@ -64,9 +74,9 @@ def _word(value: Json) -> str:
 
 def _labels(group: list[Record]) -> list[str]:
     """Return what each row is called: an attack that stands twice, with what sets it apart."""
-    attacks = [record for record in group if record.kind == "attack"]
-    names = iter(apart([(record.plugin, record.options) for record in attacks]))
-    labels = [next(names) if record.kind == "attack" else _UNION for record in group]
+    attacks = [(r.plugin, r.options) for r in group if r.plugin not in _OTHER]
+    names = iter(apart(attacks))
+    labels = [_OTHER[r.plugin] if r.plugin in _OTHER else next(names) for r in group]
     return [_NOISE if label == "noise" else label for label in labels]
 
 
@@ -87,27 +97,29 @@ def _remarks(group: list[Record], labels: list[str]) -> list[str]:
 def verdict(group: list[Record], model: str) -> str:
     """Return the group's outcome in a plain sentence."""
     last = group[-1]
-    if last.kind != "union":
+    if last.plugin != "all":
         return (
             f"Verdict: none yet, the run was stopped before all attacks on {model} were finished."
         )
     robust = last.scores.get("robust accuracy")
     if robust is None:
-        return f"Verdict: {model} was not examined: no attack was finished."
+        return f"Verdict: {model} was not examined: {last.reason or 'no attack was finished'}."
     clean, far = last.scores["clean accuracy"], last.scores.get(f"median {last.threat['norm']}")
     reads = f"Verdict: {model} reads {_percent(clean.value)} of {_spec(last.data)[0]} rightly"
     if last.threat["whole_box"] and far is not None:
         return f"{reads}; half of them are fooled within {far.value:.4g} in {last.threat['norm']}."
+    proved = last.scores.get("certified accuracy")
+    known = f", {_percent(proved.value)} proved" if proved else ""
     return (
-        f"{reads}; when {_threat(last)}, {_percent(robust.value)} remain (95 % interval "
+        f"{reads}; when {_threat(last)}, {_percent(robust.value)} remain{known} (95 % interval "
         f"{_percent(robust.low)} to {_percent(robust.high)}). {_grade(robust, clean)}"
     )
 
 
 def _grade(robust: Score, clean: Score) -> str:
-    if robust.high < 0.5 * clean.value:
+    if robust.value < 0.5 * clean.value:
         return "Do not rely on it where somebody gains by fooling it."
-    if robust.low > 0.9 * clean.value:
+    if robust.value > 0.9 * clean.value:
         return "These attacks hardly move it; stronger ones may."
     return "It withstands these attacks in part."
 
@@ -126,7 +138,8 @@ def _table(group: list[Record], labels: list[str], model: str) -> Table:
     first = group[0]
     aim = "" if first.threat["target"] == "none" else f", aimed at {first.threat['target']}"
     budget = f"{first.threat['norm']} ≤ {first.threat['epsilon']:.4g}"
-    title = f"{model} on {_spec(first.data)[0]}, {budget}{aim}"
+    seeds = f", mean of {len(first.options['of'])} seeds" if first.kind == "pooled" else ""
+    title = f"{model} on {_spec(first.data)[0]}, {budget}{aim}{seeds}"
     table = Table(
         title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0), pad_edge=False
     )
@@ -154,7 +167,8 @@ def _cells(record: Record) -> list[str]:
     if record.status != "done":
         return [record.status, *[""] * 8]
     score = record.scores
-    robust = score["robust accuracy"]
+    proof = record.plugin == "certificate"
+    robust = score["certified accuracy" if proof else "robust accuracy"]
     interval = f"{100 * robust.value:.1f} ({100 * robust.low:.1f}{_DASH}{100 * robust.high:.1f})"
     success = score.get("attack success")
     distances = [score.get(f"median {norm}") for norm in ("l0", "l1", "l2", "linf")]

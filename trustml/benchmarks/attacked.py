@@ -1,0 +1,177 @@
+"""Cases of the exam of robustness: attack batch after batch, then all attacks together."""
+
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from trustml.benchmarks import samples as on_disk
+from trustml.benchmarks.discipline import SAMPLES, Bench
+from trustml.benchmarks.judge import Exam, judged
+from trustml.benchmarks.plan import Case, Plan
+from trustml.benchmarks.proved import proved
+from trustml.benchmarks.samples import (
+    CERTIFIED,
+    CLEAN_WRONG,
+    FOOLED,
+    ROBUST,
+    Made,
+    Samples,
+    joined,
+    sealed,
+)
+from trustml.benchmarks.scores import cost, proved_scores, scores, worst_case
+from trustml.benchmarks.setting import Setting
+from trustml.benchmarks.signs import signs
+from trustml.contracts import Record
+from trustml.errors import BrokenClaim, NotApplicable
+from trustml.progress import progress
+from trustml.recipes import choose
+
+NOISE = "noise"
+
+
+def examine(case: Case, blank: Record, bench: Bench) -> Record:
+    """Return the record of a certificate, of an attack, or of all attacks together.
+
+    Raises:
+        NotApplicable: nothing can be proved, the attack does not suit, or none was finished.
+        MethodFailed: the attack raised, or broke its contract.
+    """
+    group = [record for record in bench.group if record.threat == blank.threat]
+    if case.kind == "certificate":
+        return _certified(case, blank, bench)
+    if case.kind == "union":
+        return _union(case, blank, bench, group)
+    return _attacked(case, blank, bench, group)
+
+
+def exam_of(plan: Plan, setting: Setting, case: Case, device: torch.device) -> Exam:
+    """Return all that a batch of the case needs to be attacked and judged."""
+    facts = case.threat
+    text = case.text or plan.attacks[0]  # whichever: it is not run
+    return Exam(
+        setting, choose("attack", text), facts["norm"], facts["epsilon"], facts["target"],
+        case.seed, plan.budget, device, precision=plan.precision,
+    )  # fmt: skip
+
+
+def _certified(case: Case, blank: Record, bench: Bench) -> Record:
+    """Return which samples nothing can fool, and how that is known."""
+    exam = exam_of(bench.plan, bench.setting, case, bench.device)
+    samples, method, seconds = proved(exam, bench.plan.certify)
+    digest = on_disk.write(samples, bench.home(case.name) / SAMPLES)
+    return replace(
+        blank,
+        options={"method": method},
+        scores=proved_scores(samples),
+        cost=cost(samples, seconds, None),
+        status="done",
+        samples=digest,
+    )
+
+
+def _attacked(case: Case, blank: Record, bench: Bench, group: list[Record]) -> Record:
+    """Attack batch after batch, each on disk before the next; return the record."""
+    exam, home = exam_of(bench.plan, bench.setting, case, bench.device), bench.home(case.name)
+    parts, open_rows = _untouched(exam, _known(bench, group))
+    seconds, notes = 0.0, list(exam.setting.notes)
+    if exam.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(exam.device)
+    with progress(case.name, len(open_rows)) as advance:
+        # An empty tensor splits into one empty batch; there is nothing to attack in it.
+        batches = open_rows.split(bench.plan.batch_size) if len(open_rows) else ()
+        for number, rows in enumerate(batches):
+            file = home / "batches" / f"{number:06d}.safetensors"
+            part, made = _batch(exam, rows, file)
+            parts.append(part)
+            seconds += made.seconds
+            notes += made.notes
+            advance(len(rows))
+    samples = _in_order(joined(parts), exam.setting.split.ids)
+    peak = (
+        torch.cuda.max_memory_allocated(exam.device) / 2**20 if exam.device.type == "cuda" else None
+    )
+    digest = on_disk.write(samples, home / SAMPLES)
+    return replace(
+        blank,
+        scores=scores(samples, exam.setting.split.high - exam.setting.split.low),
+        cost=cost(samples, seconds, peak),
+        status="done",
+        notes=tuple(dict.fromkeys([*notes, *_floor(samples, bench, group)])),
+        samples=digest,
+    )
+
+
+def _batch(exam: Exam, rows: torch.Tensor, file: Path) -> tuple[Samples, Made]:
+    """Return a batch's verdicts: those on disk from before a stop, or new ones, then on disk."""
+    if file.exists():
+        with suppress(BrokenClaim):  # a damaged batch is done again
+            known = on_disk.read(file)
+            if torch.equal(known[0].ids, exam.setting.split.ids[rows]):
+                return known
+    part, made = judged(exam, exam.setting.split.at(rows))
+    on_disk.write(part, file, made)
+    return part, made
+
+
+def _union(case: Case, blank: Record, bench: Bench, group: list[Record]) -> Record:
+    """Return the worst case per input over the group's finished attacks, and what is odd in it."""
+    attacks = [record for record in group if record.kind == "attack"]
+    done = [record for record in attacks if record.status == "done"]
+    missing = [record.plugin for record in attacks if record.status != "done"]
+    if all(record.plugin == NOISE for record in done) and missing:
+        raise NotApplicable(f"none of {', '.join(missing)} was finished, so there is no worst case")
+    parts = [on_disk.read(bench.home(record.case) / SAMPLES)[0] for record in done]
+    samples = worst_case(parts, str(blank.threat["norm"]))
+    digest = on_disk.write(samples, bench.home(case.name) / SAMPLES)
+    notes = [f"without {', '.join(missing)}"] if missing else []
+    if bench.plan.indicators:
+        fooled = [(r.plugin, p.verdict == FOOLED) for r, p in zip(done, parts, strict=True)]
+        notes += signs(bench, case, fooled)
+    return replace(
+        blank,
+        options={"of": [record.case for record in done]},
+        scores=scores(samples, blank.threat["high"] - blank.threat["low"]),
+        cost=cost(samples, sum(record.cost.seconds for record in done), None),
+        status="done",
+        notes=tuple(notes),
+        samples=digest,
+    )
+
+
+def _known(bench: Bench, group: list[Record]) -> torch.Tensor | None:
+    """Return the verdicts of the group's certificate, if there is one."""
+    for record in group:
+        if record.kind == "certificate" and record.status == "done":
+            return on_disk.read(bench.home(record.case) / SAMPLES)[0].verdict
+    return None
+
+
+def _untouched(exam: Exam, known: torch.Tensor | None) -> tuple[list[Samples], torch.Tensor]:
+    """Return the samples that need no attack, as they are, and the rows of those that do."""
+    setting = exam.setting
+    verdict = torch.where(setting.right, ROBUST, CLEAN_WRONG)
+    if known is not None:
+        verdict = torch.where(known == CERTIFIED, CERTIFIED, verdict)
+    still = setting.split.at((verdict != ROBUST).nonzero().flatten())
+    nothing, nowhere = torch.zeros(len(still)), torch.zeros(len(still), len(on_disk.NORMS))
+    kept = sealed(still.ids, verdict[verdict != ROBUST], still.x, nowhere, (nothing, nothing))
+    return [kept], (verdict == ROBUST).nonzero().flatten()
+
+
+def _in_order(samples: Samples, ids: torch.Tensor) -> Samples:
+    """Return the samples in the order of `ids`."""
+    place = {int(name): row for row, name in enumerate(samples.ids)}
+    return samples.at(torch.tensor([place[int(name)] for name in ids]))
+
+
+def _floor(samples: Samples, bench: Bench, group: list[Record]) -> list[str]:
+    """Say so if an attack ended weaker than random noise of the same budget."""
+    for record in group:
+        if record.plugin == NOISE and record.status == "done":
+            noise = on_disk.read(bench.home(record.case) / SAMPLES)[0]
+            if int((samples.verdict == FOOLED).sum()) < int((noise.verdict == FOOLED).sum()):
+                return ["weaker than random noise of the same budget"]
+    return []

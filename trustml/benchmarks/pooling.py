@@ -1,0 +1,84 @@
+"""One row over models that differ in their seed alone: a Normal mean with a Normal prior."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+
+from trustml.bayes.conjugate import Normal, normal_normal
+from trustml.benchmarks.plan import Case
+from trustml.contracts import Cost, Record, Score
+from trustml.errors import NotApplicable
+
+POOLED = "pooled"
+# Of a 95 % interval, its half width is so many standard deviations.
+_WIDTH = 1.959963984540054
+
+
+def pools(of_seeds: Sequence[Sequence[Case]], label: str) -> list[Case]:
+    """Return a case for each row that all seeds have; its options name the cases that it pools."""
+    found = []
+    for rows in zip(*of_seeds, strict=True):
+        first = rows[0]
+        own = f"{label}-seed{first.seed}"
+        assert first.name.startswith(own)
+        name = f"{label}-seeds{first.name.removeprefix(own)}"
+        found.append(replace(first, name=name, kind=POOLED, text="", options={"of": [
+            row.name for row in rows
+        ]}))  # fmt: skip
+    return found
+
+
+def pooled(blank: Record, records: Sequence[Record]) -> Record:
+    """Return the record with each score pooled over the finished records of the other seeds.
+
+    Raises:
+        NotApplicable: fewer than two are finished.
+    """
+    done = [record for record in records if record.status == "done"]
+    if len(done) < 2:
+        raise NotApplicable(f"{len(done)} of {len(records)} seeds are finished; pooling takes two")
+    names = [name for name in done[0].scores if all(name in r.scores for r in done)]
+    missing = [str(record.seed) for record in records if record.status != "done"]
+    notes = [f"pooled without seed {', '.join(missing)}"] if missing else []
+    notes += [note for record in done for note in record.notes]
+    cost = {
+        name: statistics.fmean(getattr(record.cost, name) for record in done)
+        for name in ("seconds", "forwards", "backwards", "queries")
+    }
+    return replace(
+        blank,
+        scores={name: pooled_score([r.scores[name] for r in done], _most(name)) for name in names},
+        cost=Cost(**cost, peak_mib=None),
+        status="done",
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def pooled_score(scores: Sequence[Score], most: float = math.inf) -> Score:
+    """Return the mean over seeds with a 95 % interval for the mean over all seeds.
+
+    The scores are draws of N(μ, σ²) under a flat Normal prior on μ; σ² is taken from them, so that
+    Student's quantile stands where the normal one would be too narrow. What one test set leaves
+    open is the same for every seed, so that it is added whole, not divided by their number.
+
+    Args:
+        scores: of two seeds or more; none is below 0.
+        most: the greatest value that the score can have.
+    """
+    from scipy import stats
+
+    values = [score.value for score in scores]
+    between = statistics.variance(values)
+    own = statistics.fmean(((score.high - score.low) / (2 * _WIDTH)) ** 2 for score in scores)
+    middle, half = statistics.fmean(values), _WIDTH * math.sqrt(own)
+    if between > 0:
+        belief = normal_normal(Normal(0.0, math.inf), values, between)
+        quantile = float(stats.t.ppf(0.975, len(values) - 1))
+        middle, half = belief.mean, math.hypot(half, quantile * math.sqrt(belief.variance))
+    return Score(middle, max(middle - half, 0.0), min(middle + half, most), scores[0].better)
+
+
+def _most(name: str) -> float:
+    """Return the greatest value of a score: what is no distance is a share."""
+    return math.inf if name.startswith("median ") else 1.0

@@ -1,0 +1,150 @@
+"""The exam of robustness: what is proved, noise, each attack, and all of them together."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from trustml import registry
+from trustml.benchmarks.attack_claims import check_claims
+from trustml.benchmarks.attacked import examine
+from trustml.benchmarks.discipline import Discipline
+from trustml.benchmarks.plan import Case, Plan, anywhere, labels, unique
+from trustml.contracts import Dataset, Json, Norm
+from trustml.errors import BadInput, BadOption
+from trustml.geometry import diameter
+from trustml.options import write
+from trustml.recipes import Choice, choose
+from trustml.records import plain
+
+NOISE, ALL, CERTIFICATE = "noise", "all", "certificate"
+
+
+def check(plan: Plan) -> Plan:
+    """Return the plan with canonical attacks and the noise row in front.
+
+    Raises:
+        UsageError: a name, an option or a number that is not allowed; the message says what is.
+    """
+    for epsilon in plan.epsilons:
+        if not (epsilon > 0 and math.isfinite(epsilon)):
+            raise BadOption(f"--epsilon must be a finite number above 0, not {epsilon}")
+    if plan.target not in ("none", "next") and not plan.target.isdecimal():
+        raise BadOption(f"--target must be none, next or a class number, not {plan.target!r}")
+    attacks = [choose("attack", text) for text in plan.attacks]
+    for attack in attacks:
+        for norm in plan.norms:
+            _check_norm(attack, norm)
+        if plan.target != "none" and not attack.plugin.facts["targeted"]:
+            raise BadOption(
+                f"attack {attack.plugin.name!r} cannot aim at a class; leave --target out"
+            )
+    if plan.curve:
+        _check_curve(plan, attacks)
+    elif not any(attack.plugin.name == NOISE for attack in attacks):
+        attacks.insert(0, choose("attack", NOISE))
+    return replace(
+        plan,
+        epsilons=unique(plan.epsilons),
+        attacks=unique(anywhere(attack).text for attack in attacks),
+    )
+
+
+def cases(plan: Plan, dataset: Dataset, model: str, label: str, seed: int) -> list[Case]:
+    """Return a table's rows for each norm and epsilon: the certificate, the attacks, all of them.
+
+    Raises:
+        BadInput: the data have no usual budget for a norm and the plan names no epsilon, or an
+            epsilon allows any change at all.
+        BadOption: the data have no such class to aim at.
+    """
+    classes = dataset.test.classes
+    if plan.target.isdecimal() and int(plan.target) >= classes:
+        raise BadOption(f"--target {plan.target}: {plan.data} has classes 0 to {classes - 1}")
+    found: list[Case] = []
+    for norm in plan.norms:
+        epsilons = _epsilons(plan, norm, dataset)
+        sizes = labels(f"{epsilon:.6g}" for epsilon in epsilons)
+        for epsilon, size in zip(epsilons, sizes, strict=True):
+            threat = _threat_facts(plan, norm, epsilon)
+            found += _table(plan, model, f"{label}-{norm}-{size}", seed, threat)
+    return found
+
+
+def size(plan: Plan) -> int:
+    """Return how many cases each model has with each seed."""
+    threats = [norm for norm in plan.norms for _ in plan.epsilons or (0,)]
+    return sum(len(plan.attacks) + 1 + _certifies(plan, norm) for norm in threats)
+
+
+def _table(
+    plan: Plan, model: str, group: str, seed: int, threat: Mapping[str, Json]
+) -> Iterator[Case]:
+    """Yield the rows of one table."""
+    attacks = [choose("attack", text) for text in plan.attacks]
+    names = labels([ALL, CERTIFICATE, *(attack.plugin.name for attack in attacks)])[2:]
+    if _certifies(plan, threat["norm"]):
+        name = f"{group}-{CERTIFICATE}"
+        yield Case(name, CERTIFICATE, CERTIFICATE, "", None, model, seed, threat)
+    for name, attack in zip(names, attacks, strict=True):
+        yield Case(
+            f"{group}-{name}", "attack", attack.plugin.name, attack.text, plain(attack.options),
+            model, seed, threat,
+        )  # fmt: skip
+    yield Case(f"{group}-{ALL}", "union", ALL, "", None, model, seed, threat)
+
+
+def _certifies(plan: Plan, norm: Norm) -> bool:
+    return plan.certify != "off" and not plan.curve and norm != "l0"
+
+
+def _threat_facts(plan: Plan, norm: Norm, epsilon: float) -> dict[str, Json]:
+    return {"norm": norm, "epsilon": epsilon, "target": plan.target, "whole_box": plan.curve}
+
+
+def _epsilons(plan: Plan, norm: Norm, dataset: Dataset) -> tuple[float, ...]:
+    test = dataset.test
+    widest = diameter(norm, test.high - test.low, test.x[0].numel())
+    if plan.curve:
+        return (widest,)
+    if not plan.epsilons and norm not in dataset.budgets:
+        raise BadInput(f"{plan.data} has no usual budget for {norm}; give one with --epsilon")
+    for epsilon in plan.epsilons:
+        if epsilon >= widest:
+            raise BadInput(
+                f"--epsilon {write(epsilon)} lets any input become any other: the box of "
+                f"{plan.data} is {widest:.4g} wide in {norm}; give less, or --curve for them all"
+            )
+    return plan.epsilons or (dataset.budgets[norm],)
+
+
+def _check_curve(plan: Plan, attacks: list[Choice]) -> None:
+    if plan.epsilons:
+        raise BadOption("--curve covers every epsilon; leave --epsilon out")
+    for attack in attacks:
+        if not attack.plugin.facts["minimum_norm"]:
+            able = [p.name for p in registry.all_of("attack") if p.facts["minimum_norm"]]
+            raise BadOption(
+                f"--curve needs minimum-norm attacks; {attack.plugin.name!r} is none, "
+                f"these are: {', '.join(able)}"
+            )
+
+
+def _check_norm(attack: Choice, norm: Norm) -> None:
+    known = attack.plugin.facts["norms"]
+    if norm not in known:
+        able = [p.name for p in registry.all_of("attack") if norm in p.facts["norms"]]
+        raise BadOption(
+            f"attack {attack.plugin.name!r} does not know {norm}, just {', '.join(known)}; "
+            f"these know it: {', '.join(able)}"
+        )
+
+
+ROBUSTNESS = Discipline(
+    kinds=("certificate", "attack", "union"),
+    wanted=lambda plan: bool(plan.attacks),
+    checked=check,
+    cases=cases,
+    size=size,
+    examined=examine,
+    verified=check_claims,
+)

@@ -19,6 +19,9 @@ on_every_detector = pytest.mark.parametrize(
     "plugin", [pytest.param(plugin, id=plugin.name) for plugin in all_of("detector")]
 )
 
+# Images with features of either sign; vectors with features of a ReLU.
+in_both_scenes = pytest.mark.parametrize("name", ["image", "vector"])
+
 
 def fitted(plugin: Plugin, stage: Scene, train: Outputs) -> Callable[[Outputs], Tensor]:
     """Return the detector's scorer, or skip where it does not apply.
@@ -38,10 +41,11 @@ def fitted(plugin: Plugin, stage: Scene, train: Outputs) -> Callable[[Outputs], 
     return scorer
 
 
+@in_both_scenes
 @on_every_detector
-def test_it_scores_each_sample_by_itself(plugin: Plugin) -> None:
+def test_it_scores_each_sample_by_itself(plugin: Plugin, name: str) -> None:
     """One finite suspicion (B,) a sample, the same again and in smaller batches."""
-    stage = scene("image")
+    stage = scene(name)
     train, test = outputs(stage, 40, seed=1), outputs(stage, 9, seed=2)
     scorer = fitted(plugin, stage, train)
     scores = scorer(test)
@@ -53,10 +57,11 @@ def test_it_scores_each_sample_by_itself(plugin: Plugin) -> None:
     assert torch.allclose(scores, parts, atol=ROUNDING, rtol=ROUNDING)
 
 
+@in_both_scenes
 @on_every_detector
-def test_it_reads_what_it_declares(plugin: Plugin) -> None:
+def test_it_reads_what_it_declares(plugin: Plugin, name: str) -> None:
     """With every part that it does not declare set to noise, the scores stay."""
-    stage = scene("image")
+    stage = scene(name)
     train, test = outputs(stage, 40, seed=1), outputs(stage, 9, seed=2)
     scores = fitted(plugin, stage, train)(test)
     reads = {*plugin.facts["reads"], *(("x",) if "gradients" in plugin.facts["reads"] else ())}

@@ -10,6 +10,13 @@ from trustml.errors import NotApplicable
 LEAST_VARIANCE = 1e-12
 
 
+def centred(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the features (N, D) less their mean, and the mean (D,), in float64."""
+    known = features.double()
+    middle = known.mean(0)
+    return known - middle, middle
+
+
 def class_means(features: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean features (K, D) and share (K,) of every class that there is."""
     members = one_hot(y).to(features)
@@ -19,16 +26,20 @@ def class_means(features: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return sums[known] / count[known, None], count[known] / count.sum()
 
 
-def covariance(features: Tensor, about: Tensor | None = None) -> Tensor:
-    """Return the mean outer product (D, D) of features (N, D) about a point, or their mean."""
-    x = features - (features.mean(0) if about is None else about)
-    return x.T @ x / len(x)
+def covariance(centred_features: Tensor) -> Tensor:
+    """Return the mean outer product (D, D) of features (N, D) about 0."""
+    return centred_features.T @ centred_features / len(centred_features)
 
 
-def within(features: Tensor, means: Tensor, shares: Tensor) -> Tensor:
-    """Return the covariance (D, D) that the classes share: the whole less that of the means."""
-    apart = means - shares @ means
-    return covariance(features) - (apart.T * shares) @ apart
+def within(whole: Tensor, means: Tensor, shares: Tensor) -> Tensor:
+    """Return the covariance (D, D) that classes share: the whole one less that of their means.
+
+    Args:
+        whole: covariance of all.
+        means: of the classes (K, D), about the mean of all.
+        shares: of the classes in all (K,).
+    """
+    return whole - (means.T * shares) @ means
 
 
 def inverse_root(matrix: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Generator, Tensor
 from trustml.bayes.cavi_gaussian import fit, log_density
 from trustml.bayes.coordinate_ascent import Climb
 from trustml.contracts import Classifier, Outputs
-from trustml.detectors._gaussians import LEAST_VARIANCE, covariance
+from trustml.detectors._gaussians import LEAST_VARIANCE, centred, covariance
 from trustml.detectors._parts import Scorer, features_of, need_rows
 from trustml.errors import BadOption, NotApplicable
 from trustml.registry import detector
@@ -45,8 +45,7 @@ def cavi_density(
         if value < 1:
             raise BadOption(f"cavi_density: {name}={value} is not allowed: it must be 1 or more")
     need_rows(train, "training", max(components, 2))
-    known = features_of(train).double()
-    middle = known.mean(0)
+    known, middle = centred(features_of(train))
     values, vectors = torch.linalg.eigh(covariance(known))
     rank = int((values > LEAST_VARIANCE * values[-1]).sum()) if float(values[-1]) > 0 else 0
     if not rank:
@@ -54,7 +53,7 @@ def cavi_density(
     axes = vectors[:, -min(dimensions, rank) :]
     rows = torch.randperm(len(known), generator=Generator().manual_seed(0))[:samples]
     climb = Climb(sweeps=sweeps, tolerance=1e-4, restarts=1)
-    points = (known[rows.to(known.device)] - middle) @ axes
+    points = known[rows.to(known.device)] @ axes
     gaussians = fit(points, components=components, climb=climb).belief
 
     def score(outputs: Outputs) -> Tensor:

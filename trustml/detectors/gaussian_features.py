@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from trustml.contracts import Classifier, Outputs
-from trustml.detectors._gaussians import class_means, covariance
+from trustml.detectors._gaussians import centred, class_means, covariance
 from trustml.detectors._parts import Scorer, features_of, need_between, need_rows
 from trustml.errors import NotApplicable
 from trustml.registry import detector
@@ -29,12 +29,12 @@ def gaussian_features(
     """
     need_between("gaussian_features", 0, 1, shrinkage=shrinkage)
     need_rows(train, "training")
-    known = features_of(train).double()
-    middle = known.mean(0)
-    means, shares = class_means(known - middle, train.y)
-    groups = [known[train.y == label] - middle for label in train.y.unique()]
-    floor = shrinkage * known.var(0, correction=0).mean() * torch.eye(known.shape[1]).to(known)
-    spread = torch.stack([covariance(group) for group in groups]) + floor
+    known, middle = centred(features_of(train))
+    means, shares = class_means(known, train.y)
+    labels = zip(train.y.unique(), means, strict=True)
+    spread = torch.stack([covariance(known[train.y == label] - mean) for label, mean in labels])
+    variance = known.square().mean()
+    spread = spread + shrinkage * variance * torch.eye(known.shape[1]).to(known)
     root, failed = torch.linalg.cholesky_ex(spread)
     if bool(failed.any()):
         raise NotApplicable(

@@ -3,7 +3,14 @@
 from torch import Tensor
 
 from trustml.contracts import Classifier, Outputs
-from trustml.detectors._gaussians import class_means, inverse_root, squared_distances, within
+from trustml.detectors._gaussians import (
+    centred,
+    class_means,
+    covariance,
+    inverse_root,
+    squared_distances,
+    within,
+)
 from trustml.detectors._parts import Scorer, features_of, need_rows
 from trustml.registry import detector
 
@@ -20,10 +27,9 @@ def mahalanobis(model: Classifier, train: Outputs, validation: Outputs, /) -> Sc
         BadInput: no training outputs, or features that are no numbers.
     """
     need_rows(train, "training")
-    known = features_of(train).double()
-    middle = known.mean(0)
-    means, shares = class_means(known - middle, train.y)
-    root = inverse_root(within(known - middle, means, shares))
+    known, middle = centred(features_of(train))
+    means, shares = class_means(known, train.y)
+    root = inverse_root(within(covariance(known), means, shares))
     centres = means @ root
 
     def score(outputs: Outputs) -> Tensor:

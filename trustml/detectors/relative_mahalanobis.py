@@ -4,6 +4,7 @@ from torch import Tensor
 
 from trustml.contracts import Classifier, Outputs
 from trustml.detectors._gaussians import (
+    centred,
     class_means,
     covariance,
     inverse_root,
@@ -26,11 +27,10 @@ def relative_mahalanobis(model: Classifier, train: Outputs, validation: Outputs,
         BadInput: no training outputs, or features that are no numbers.
     """
     need_rows(train, "training")
-    known = features_of(train).double()
-    middle = known.mean(0)
-    known = known - middle
+    known, middle = centred(features_of(train))
     means, shares = class_means(known, train.y)
-    root, whole = inverse_root(within(known, means, shares)), inverse_root(covariance(known))
+    spread = covariance(known)
+    root, whole = inverse_root(within(spread, means, shares)), inverse_root(spread)
     centres = means @ root
 
     def score(outputs: Outputs) -> Tensor:

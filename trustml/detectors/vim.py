@@ -42,10 +42,11 @@ def vim(
         dimensions = 1000 if width >= 2048 else 512 if width >= 768 else width // 2
     need_between("vim", 0, width - 1, dimensions=dimensions)
     origin = -torch.linalg.pinv(head.weight.double()) @ head.bias.double()
+    from_origin = known - origin
     # Eigenvalues ascend: the first vectors span what is not principal.
-    residual = torch.linalg.eigh(covariance(known, origin)).eigenvectors[:, : width - dimensions]
-    lengths = torch.linalg.vector_norm((known - origin) @ residual, dim=1)
-    if not float(lengths.mean()) > ROUNDING * float(known.abs().mean()):
+    residual = torch.linalg.eigh(covariance(from_origin)).eigenvectors[:, : width - dimensions]
+    lengths = torch.linalg.vector_norm(from_origin @ residual, dim=1)
+    if not float(lengths.mean()) > ROUNDING * float(from_origin.abs().mean()):
         raise NotApplicable(
             f"the training features lie in a space of {dimensions} dimensions, so nothing is left "
             f"outside it: lower dimensions"

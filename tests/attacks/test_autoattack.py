@@ -53,6 +53,7 @@ SCHEDULES = {
     ("standard", "linf"): ["apgd 1", "apgd_targeted 9", "fab 9", "square 5000"],
     ("standard", "l2"): ["apgd 1", "apgd_targeted 9", "fab 9", "square 5000"],
     ("standard", "l1"): ["apgd 5", "apgd_targeted 5", "fab 9"],
+    ("rand", "linf"): ["apgd 20", "apgd dlr 20"],
     ("plus", "linf"): [
         "apgd 5", "apgd 5 dlr", "fab 5", "square 5000", "apgd_targeted 9", "fab 9",
     ],
@@ -70,7 +71,9 @@ def test_the_schedule_is_the_published_one(
         def run(*given: Tensor, random: object, **options: object) -> Tensor:
             assert options.get("steps", 100) == 100
             told = [
-                options[key] for key in ("restarts", "targets", "queries", "loss") if key in options
+                options[key]
+                for key in ("restarts", "targets", "queries", "loss", "passes")
+                if options.get(key, "cross_entropy") != "cross_entropy"
             ]
             called.append(" ".join(map(str, [name, *told])))
             return given[1]
@@ -119,8 +122,51 @@ def test_neither_companions_nor_order_matter(norm: str) -> None:
         assert torch.equal(run(rows), together[rows])
 
 
-@pytest.mark.parametrize("options", [{"steps": 0}, {"queries": 1}])
+@pytest.mark.parametrize("options", [{"steps": 0}, {"queries": 1}, {"passes": 0}])
 def test_bad_options_are_refused(options: dict[str, int]) -> None:
     model, x, y = linear(2)
     with pytest.raises(BadOption):
         autoattack(model, x, y, Lp("linf", 0.1), random=keyed(0, IDS), **options)
+
+
+class Shaky(nn.Module):
+    """A model whose answers change from call to call: its weights are w + noise, with a margin."""
+
+    def __init__(self, model: nn.Module, size: float) -> None:
+        super().__init__()
+        self.model, self.size = model, size
+        self.generator = torch.Generator().manual_seed(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        layer = self.model[1]
+        noise = torch.randn(layer.weight.shape, generator=self.generator)
+        return x.flatten(1) @ (layer.weight + self.size * noise).T + layer.bias
+
+
+def test_rand_fools_a_model_that_answers_at_random() -> None:
+    """A step of 0.1 beyond the mean model's border turns the logits by far more than the noise.
+
+    Sixteen weight differences of about 1 in size move the gap by some 1.6; noise by 0.1 · √2 · ‖x‖,
+    about 0.3.
+    """
+    model, x, y = linear(4)
+    shaky = Shaky(model, 0.1)
+    threat = Lp("linf", least(model, x, y, "linf") + 0.1)
+    candidate = autoattack(
+        shaky, x, y, threat, random=keyed(0, IDS), version="rand", steps=20, passes=5
+    )
+    assert bool(threat.contains(candidate, x).all())
+    with torch.no_grad():
+        wrong = torch.stack([shaky(candidate).argmax(1) != y for _ in range(20)])
+    assert wrong.double().mean() > 0.9
+
+
+def test_every_pass_of_rand_is_counted() -> None:
+    """A robust sample: 2 walks of 10 steps and a last look, 3 passes each; the rest are looks."""
+    model, x, y = linear(4)
+    handed = Handed(Shaky(model, 0.01), Access.GRADIENTS, SAMPLES)
+    threat = Lp("linf", 0.5 * least(model, x, y, "linf"))
+    autoattack(handed, x, y, threat, random=keyed(0, IDS), version="rand", steps=10, passes=3)
+    assert bool((handed.backwards == 2 * 10 * 3).all())
+    # At rest and at the end of each walk 3 more without a gradient, and one after each stage.
+    assert bool((handed.forwards == 2 * (10 + 2) * 3 + 2).all())

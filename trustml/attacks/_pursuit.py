@@ -25,7 +25,7 @@ class Quarry:
     """The samples that are gone after: inputs, labels, threat and random numbers of B rows.
 
     `target` (B,) is the class that a walk aims at, `start` (B, *S) the point where it begins, where
-    it needs them.
+    it needs them. A model that answers at random is asked `passes` times about each point.
     """
 
     x: Tensor
@@ -34,12 +34,13 @@ class Quarry:
     random: Random
     target: Tensor | None = None
     start: Tensor | None = None
+    passes: int = 1
 
     def at(self, rows: Tensor) -> "Quarry":
         """Return the quarry of the given rows."""
         target, start = (None if t is None else t[rows] for t in (self.target, self.start))
         threat, random = self.threat.at(rows), self.random.at(rows)
-        return Quarry(self.x[rows], self.y[rows], threat, random, target, start)
+        return Quarry(self.x[rows], self.y[rows], threat, random, target, start, self.passes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,7 +123,8 @@ def untouched(quarry: Quarry) -> Best:
 def at_rest(model: Classifier, quarry: Quarry) -> Best:
     """Return the inputs as best, won where the model already answers as the attacker wants."""
     with frozen(model), torch.no_grad():
-        reached = quarry.threat.reached(model(quarry.x), quarry.y)
+        looks = [quarry.threat.reached(model(quarry.x), quarry.y) for _ in range(quarry.passes)]
+    reached = torch.stack(looks).all(0)
     # Elsewhere -inf: a walk may offer a better point than standing still.
     nothing = untouched(quarry)
     return Best(nothing.point, nothing.loss.masked_fill(reached, torch.inf))
@@ -184,9 +186,13 @@ def pursue(
 def look(model: Classifier, point: Tensor, quarry: Quarry, loss: Loss) -> Seen:
     """Return what the model and its gradient with respect to the points (B, *S) say there.
 
+    Of several passes: the mean loss, its gradient, and whether all of them won.
+
     Raises:
         NotApplicable: the answers have no gradient with respect to the points.
     """
+    if quarry.passes > 1:
+        return _mean_look(model, point, quarry, loss)
     with torch.enable_grad():
         point = point.detach().requires_grad_()
         logits = model(point)
@@ -217,10 +223,23 @@ def _left(held: Best, seen: Seen) -> Tensor:
     return left
 
 
+def _mean_look(model: Classifier, point: Tensor, quarry: Quarry, loss: Loss) -> Seen:
+    """Return what several passes show of the same points, as one look."""
+    once, count = replace(quarry, passes=1), quarry.passes
+    seen = look(model, point, once, loss)
+    losses, gradient, reached = seen.losses, seen.gradient, seen.reached
+    for _ in range(count - 1):
+        seen = look(model, point, once, loss)
+        losses, gradient = losses + seen.losses, gradient + seen.gradient
+        reached = reached & seen.reached
+    return Seen(seen.point, seen.logits, losses / count, gradient / count, reached)
+
+
 def _last_look(
     model: Classifier, point: Tensor, quarry: Quarry, held: Best, loss: Loss, *, wins: bool
 ) -> Best:
     with torch.no_grad():
-        logits = model(point)
-        reached = quarry.threat.reached(logits, quarry.y) & wins
-        return held.or_better(point, loss(logits, quarry), reached)
+        answers = [model(point) for _ in range(quarry.passes)]
+        reached = torch.stack([quarry.threat.reached(said, quarry.y) for said in answers]).all(0)
+        losses = torch.stack([loss(said, quarry) for said in answers]).mean(0)
+        return held.or_better(point, losses, reached & wins)

@@ -1,5 +1,7 @@
 """Auto-PGD: projected gradient ascent that sets its own step sizes."""
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from trustml.attacks._adaptive import adaptive_walk
@@ -26,6 +28,7 @@ def apgd(
     steps: int = 100,
     restarts: int = 1,
     loss: LossName = "cross_entropy",
+    passes: int = 1,
 ) -> Tensor:
     """Return the best points (B, *S) of walks whose steps halve when they stop paying.
 
@@ -38,19 +41,24 @@ def apgd(
         steps: moves of one walk.
         restarts: walks for each sample that no earlier walk has won.
         loss: what is climbed.
+        passes: forward and backward passes a step, whose losses are averaged, for a model that
+            answers at random; a point has won where all of them are what the attacker wants.
 
     Raises:
         BadOption: a count below 1.
         NotApplicable: the model's answers have no gradient.
     """
-    if steps < 1 or restarts < 1:
-        raise BadOption(f"apgd: steps={steps} and restarts={restarts} must be 1 or more")
+    if min(steps, restarts, passes) < 1:
+        raise BadOption(
+            f"apgd: steps={steps}, restarts={restarts} and passes={passes} must be 1 or more"
+        )
 
     def climbed(logits: Tensor, quarry: Quarry) -> Tensor:
         return LOSSES[loss](logits, quarry.y, quarry.threat.targeted)
 
-    best = at_rest(model, Quarry(x, y, threat, random))
+    whole = Quarry(x, y, threat, random, passes=passes)
+    best = at_rest(model, whole)
     for restart in range(restarts):
-        quarry = Quarry(x, y, threat, random.fold(restart))
+        quarry = replace(whole, random=random.fold(restart))
         best = adaptive_walk(model, quarry, best, loss=climbed, steps=steps)
     return threat.project(best.point, x)

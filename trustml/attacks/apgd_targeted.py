@@ -1,5 +1,7 @@
 """Auto-PGD towards each of the likeliest wrong classes in turn."""
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from trustml.attacks._adaptive import adaptive_walk
@@ -27,6 +29,7 @@ def apgd_targeted(
     steps: int = 100,
     restarts: int = 1,
     targets: int = 9,
+    passes: int = 1,
 ) -> Tensor:
     """Return the best points (B, *S) of walks towards each wrong class, likeliest first.
 
@@ -41,23 +44,28 @@ def apgd_targeted(
         steps: moves of one walk.
         restarts: walks to each target for each sample that no earlier walk has won.
         targets: wrong classes tried at most.
+        passes: forward and backward passes a step, whose losses are averaged, for a model that
+            answers at random; a point has won where all of them are misread.
 
     Raises:
         BadOption: a count below 1.
         NotApplicable: the model's answers have no gradient.
     """
-    if min(steps, restarts, targets) < 1:
+    if min(steps, restarts, targets, passes) < 1:
         raise BadOption(
-            f"apgd_targeted: steps={steps}, restarts={restarts}, targets={targets}: 1 or more each"
+            f"apgd_targeted: steps={steps}, restarts={restarts}, targets={targets}, "
+            f"passes={passes}: 1 or more each"
         )
 
     def climbed(logits: Tensor, quarry: Quarry) -> Tensor:
         assert quarry.target is not None
         return dlr_towards(logits, quarry.y, quarry.target)
 
-    best, others = at_rest(model, Quarry(x, y, threat, random)), likeliest_others(model, x, y)
+    whole = Quarry(x, y, threat, random, passes=passes)
+    best, others = at_rest(model, whole), likeliest_others(model, x, y)
     for restart in range(restarts):
         for rank, target in enumerate(others[:, :targets].unbind(1)):
-            quarry = Quarry(x, y, threat, random.fold(restart).fold(rank), target)
+            numbers = random.fold(restart).fold(rank)
+            quarry = replace(whole, random=numbers, target=target)
             best = adaptive_walk(model, quarry, best, loss=climbed, steps=steps)
     return threat.project(best.point, x)

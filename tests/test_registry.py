@@ -271,7 +271,7 @@ def test_each_kind_has_its_decorator_and_facts() -> None:
         for kind in ("attribution", "detector", "stealer", "safeguard", "poison", "data")
     }
     assert facts["attribution"] == {"needs": Access.GRADIENTS, "influence": True}
-    assert facts["detector"] == {"reads": ("logits",), "front_end": False}
+    assert facts["detector"] == {"reads": ("logits",), "front_end": ""}
     assert facts["stealer"] == {"needs": Access.TOP1}
     assert facts["safeguard"] == {"stage": "serving"}
     assert facts["poison"] == facts["data"] == {}

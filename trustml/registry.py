@@ -83,10 +83,11 @@ def attribution(
     )
 
 
-def detector(*, source: str, reads: tuple[str, ...], front_end: bool = False) -> Callable[[D], D]:
+def detector(*, source: str, reads: tuple[str, ...], front_end: str = "") -> Callable[[D], D]:
     """Register a detector that reads "logits", "features", "draws", "x" or "gradients" of a model.
 
-    A front end returns Outputs → Outputs and stands before a detector, as in `react+energy`.
+    A front end returns Outputs → Outputs and stands before a detector, as in `react+energy`;
+    `front_end` names the detector that scores after it where none is named.
     """
     facts = {"reads": reads, "front_end": front_end}
     return lambda function: _register("detector", function, source, facts)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from trustml.reports.comparison import comparison
-from trustml.reports.table import console
+from trustml.reports.tables import console
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from trustml.contracts import Cost, Record, Score
-from trustml.reports.table import WIDTH, apart, console, render, verdict
+from trustml.reports.table import render, verdict
+from trustml.reports.tables import WIDTH, apart, console
 
 FAR = {"l0": 51, "l1": 3.51, "l2": 0.54, "linf": 0.1}
 THREAT = {"norm": "linf", "epsilon": 0.1, "target": "none", "whole_box": False}
@@ -153,5 +154,5 @@ def test_the_screen_is_neither_too_narrow_nor_too_wide(
     def terminal(**facts: Any) -> Console:
         return made(**{"width": own, "force_terminal": True, **facts})
 
-    monkeypatch.setattr("trustml.reports.table.Console", terminal)
+    monkeypatch.setattr("trustml.reports.tables.Console", terminal)
     assert console().width == width

@@ -1,8 +1,9 @@
 """What a kind of exam must offer to the harness, and what the harness gives to it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,6 +21,7 @@ class Bench:
     Args:
         setting: the trained model on the samples under examination.
         group: the records of the same model and seed that were made before, in order.
+        memory: what the cases of this model and seed share, such as the model's outputs.
     """
 
     plan: Plan
@@ -28,6 +30,7 @@ class Bench:
     folder: Path
     device: torch.device
     group: Sequence[Record]
+    memory: dict[str, Any] = field(default_factory=dict)
 
     def home(self, case: str) -> Path:
         """Return the case's own folder."""
@@ -45,6 +48,7 @@ class Discipline:
         cases: the cases of one model (its recipe's text, its label) with one seed, in order.
         size: how many cases those are.
         examined: the record of a case, filled in; it may raise TrustError.
+        read: the sample file of a case; raises BrokenClaim that says what in it is damaged.
         verified: sees that what a record claims holds; raises BrokenClaim.
     """
 
@@ -55,3 +59,4 @@ class Discipline:
     size: Callable[[Plan], int]
     examined: Callable[[Case, Record, Bench], Record]
     verified: Callable[[Case, Record, Bench], None]
+    read: Callable[[Path], Any]

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from trustml import registry
+from trustml.benchmarks.detection import DETECTION
 from trustml.benchmarks.discipline import Discipline
 from trustml.benchmarks.plan import Case, Plan, canonical, check_common, labels
 from trustml.benchmarks.pooling import pools
@@ -11,7 +12,7 @@ from trustml.contracts import Dataset
 from trustml.errors import BadOption
 from trustml.recipes import read_recipe
 
-EXAMS: tuple[Discipline, ...] = (ROBUSTNESS,)
+EXAMS: tuple[Discipline, ...] = (ROBUSTNESS, DETECTION)
 
 
 def checked(plan: Plan) -> Plan:
@@ -25,7 +26,7 @@ def checked(plan: Plan) -> Plan:
     check_common(plan)
     asked = [exam for exam in EXAMS if exam.wanted(plan)]
     if not asked:
-        raise BadOption("nothing to examine the model by; name an attack with --attack")
+        raise BadOption("nothing to examine the model by; name an --attack or a --detector")
     for exam in asked:
         plan = exam.checked(plan)
     return replace(plan, **canonical(plan))

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -96,13 +97,14 @@ class _Run:
     folder: Path
     device: torch.device
     settings: dict[tuple[str, int], Setting | TrustError]
+    memories: dict[tuple[str, int], dict[str, Any]]
     records: dict[str, Record]
 
 
 def _run(plan: Plan, todo: list[Case], dataset: Dataset, folder: Path) -> Iterator[Record]:
     exact_arithmetic()
     records = {record.case: record for record in read_records(folder / RECORDS)}
-    run = _Run(plan, dataset, folder, device_of(plan.device), {}, records)
+    run = _Run(plan, dataset, folder, device_of(plan.device), {}, {}, records)
     for case in todo:
         if case.name not in records:
             record = _examined(run, case)
@@ -160,7 +162,8 @@ def _examined(run: _Run, case: Case) -> Record:
             for record in run.records.values()
             if (record.model, record.seed) == same and record.kind != POOLED
         ]
-        bench = Bench(run.plan, run.dataset, setting, run.folder, run.device, group)
+        memory = run.memories.setdefault(same, {})
+        bench = Bench(run.plan, run.dataset, setting, run.folder, run.device, group, memory)
         return exam_of(case.kind).examined(case, blank, bench)
     except (UsageError, DiskFull, BrokenClaim):
         raise

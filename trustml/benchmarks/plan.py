@@ -35,6 +35,9 @@ class Plan:
             allowed, `epsilons` must be empty, and only minimum-norm attacks will do.
         certify: what is proved before anything is attacked: "auto" what is proved at once (linear
             models, intervals), "tight" with CROWN bounds too, "off" nothing.
+        detectors: the detectors of the exam of detection, each a chain such as `react+energy`.
+        outside: the sets to be told from the test set; none means every partner at hand.
+        false_alarms: share of ordinary inputs that a detector's gate may stop.
         indicators: whether to look for signs that the attacks, not the model, are what is strong.
         precision: of the search; verdicts are always made in float32.
     """
@@ -55,6 +58,9 @@ class Plan:
     curve: bool = False
     certify: Bounds = "auto"
     indicators: bool = True
+    detectors: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
+    false_alarms: float = 0.05
     precision: Precision = "auto"
     device: str = "auto"
     data_dir: str | None = None

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from trustml import registry
+from trustml.benchmarks import samples as on_disk
 from trustml.benchmarks.attack_claims import check_claims
 from trustml.benchmarks.attacked import examine
 from trustml.benchmarks.discipline import Discipline
@@ -147,4 +148,5 @@ ROBUSTNESS = Discipline(
     size=size,
     examined=examine,
     verified=check_claims,
+    read=on_disk.read,
 )

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from trustml.benchmarks import samples as on_disk
 from trustml.benchmarks.claims import close
 from trustml.benchmarks.discipline import CASES, MODELS, SAMPLES, Bench
 from trustml.benchmarks.exams import cases, checked, exam_of
@@ -42,6 +42,7 @@ def verify(folder: Path, device: str = "auto") -> Iterator[Record]:
     dataset = load_data(plan.data, plan.data_dir)
     planned = {case.name: case for case in cases(plan, dataset)}
     settings: dict[tuple[str, int, str, str], Setting] = {}
+    memories: dict[tuple[str, int], dict[str, Any]] = {}
     for record in records.values():
         case = planned.get(record.case)
         if case is None or not _is_of(record, case, plan):
@@ -53,7 +54,8 @@ def verify(folder: Path, device: str = "auto") -> Iterator[Record]:
             if of not in settings:
                 settings[of] = recorded_setting(plan, record, dataset, folder, where)
             group = [r for r in records.values() if (r.model, r.seed) == of[:2]]
-            bench = Bench(plan, dataset, settings[of], folder, where, group)
+            memory = memories.setdefault(of[:2], {})
+            bench = Bench(plan, dataset, settings[of], folder, where, group, memory)
             exam_of(record.kind).verified(case, record, bench)
         yield record
 
@@ -80,7 +82,7 @@ def _check_bytes(record: Record, folder: Path) -> None:
     if record.status != "done" or not record.samples:
         return
     path = folder / CASES / record.case / SAMPLES
-    on_disk.read(path)
+    exam_of(record.kind).read(path)
     if file_hash(path) != record.samples:
         raise BrokenClaim(f"{path} is not the file that the record of {record.case} speaks of")
 

@@ -101,6 +101,25 @@ def cli(context: click.Context) -> None:
     is_flag=True,
     help="Whole curve of robust accuracy against epsilon, by minimum-norm attacks; drawn as a PNG.",
 )
+@click.option(
+    "--detector",
+    "detectors",
+    multiple=True,
+    help="Detector, or front ends and one: react+energy (repeat for several).",
+)
+@click.option(
+    "--ood",
+    "outside",
+    multiple=True,
+    metavar="NAME",
+    help="Set to be told from the test set (repeat). Default: every partner of the data.",
+)
+@click.option(
+    "--false-alarms",
+    default=0.05,
+    show_default=True,
+    help="Share of ordinary inputs that a detector may stop.",
+)
 @click.option("--budget", default=0, metavar="N", help="Queries a sample at most; 0 is no bound.")
 @click.option(
     "--certify",
@@ -211,7 +230,7 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
 
     from trustml.benchmarks.compare import differences
     from trustml.reports.comparison import comparison
-    from trustml.reports.table import console
+    from trustml.reports.tables import console
 
     rows = differences(first, second)
     if as_json:

@@ -18,10 +18,11 @@ from trustml.files import write_whole
 from trustml.options import number
 from trustml.records import to_line
 from trustml.reports.curve import curve_picture
-from trustml.reports.table import console, render
+from trustml.reports.table import render
+from trustml.reports.tables import console
 
 # What a plan can ask for, and what it is asked for where it names nothing.
-_EXAMS = ("attacks",)
+_EXAMS = ("attacks", "detectors")
 _STRONGEST, _NEAREST = "strongest", "fab"
 
 
@@ -55,7 +56,7 @@ def new_folder(runs: Path, plan: Plan) -> Path:
     """Return a folder that does not exist yet, named after what runs."""
     parts = [
         spec.split(":")[0].replace("/", ".")
-        for spec in (*plan.attacks[:3], *plan.models[:3], plan.data)
+        for spec in (*plan.attacks[:3], *plan.detectors[:3], *plan.models[:3], plan.data)
     ]
     name = "-".join(parts)
     number, folder = 1, runs / name

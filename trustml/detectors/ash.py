@@ -15,7 +15,7 @@ from trustml.registry import detector
 @detector(
     source="Djurisic et al. 2023, arXiv:2209.09858, algorithms 1 to 3",
     reads=("logits", "features"),
-    front_end=True,
+    front_end="energy",
 )
 def ash(
     model: Classifier,

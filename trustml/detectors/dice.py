@@ -13,7 +13,7 @@ from trustml.registry import detector
 @detector(
     source="Sun & Li 2022, arXiv:2111.09805, section 3",
     reads=("logits", "features"),
-    front_end=True,
+    front_end="energy",
 )
 def dice(
     model: Classifier, train: Outputs, validation: Outputs, /, *, sparsity: float = 90.0

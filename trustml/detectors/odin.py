@@ -21,7 +21,7 @@ TRIED_ON = 1000
 @detector(
     source="Liang et al. 2018, arXiv:1706.02690; step: Hsu et al. 2020, arXiv:2002.11297, eq. 9",
     reads=("x", "gradients"),
-    front_end=True,
+    front_end="mcp",
 )
 def odin(
     model: Classifier,

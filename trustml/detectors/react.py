@@ -11,7 +11,7 @@ from trustml.registry import detector
 @detector(
     source="Sun et al. 2021, arXiv:2111.12797, equation 2",
     reads=("logits", "features"),
-    front_end=True,
+    front_end="energy",
 )
 def react(
     model: Classifier, train: Outputs, validation: Outputs, /, *, percentile: float = 90.0

@@ -10,7 +10,7 @@ from trustml.registry import detector
 @detector(
     source="Xu et al. 2024, arXiv:2310.00227, equations 5 and 6",
     reads=("logits", "features"),
-    front_end=True,
+    front_end="energy",
 )
 def scale(
     model: Classifier, train: Outputs, validation: Outputs, /, *, percentile: float = 85.0

@@ -9,7 +9,7 @@ from trustml.registry import detector
 
 
 @detector(
-    source="Guo et al. 2017, arXiv:1706.04599, section 4.2", reads=("logits",), front_end=True
+    source="Guo et al. 2017, arXiv:1706.04599, section 4.2", reads=("logits",), front_end="mcp"
 )
 def temperature(
     model: Classifier, train: Outputs, validation: Outputs, /, *, value: float | None = None

@@ -1,0 +1,206 @@
+"""Cases of the exam of detectors: suspicions of every set, kept, and the scores that follow."""
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from trustml.benchmarks.claims import close
+from trustml.benchmarks.discipline import SAMPLES, Bench
+from trustml.benchmarks.outputs import outputs_of
+from trustml.benchmarks.outside import attacked_splits, outside_split
+from trustml.benchmarks.plan import Case
+from trustml.benchmarks.suspicion import learnt, read_chain, rows_of
+from trustml.calibration import calibration_scores, temperature_scaling
+from trustml.conformal import (
+    adaptive_sets,
+    conformal_quantile,
+    conformal_scores,
+    split_conformal,
+)
+from trustml.contracts import Cost, Outputs, Record, Score, Split
+from trustml.errors import BadInput, BrokenClaim
+from trustml.files import write_whole
+from trustml.metrics import proportion
+from trustml.separation import failure_scores, outside_scores
+
+DRAWS = 20  # networks that a Bayesian model is asked as
+_TEST, _WRONG, _THRESHOLD = "test", "wrong", "threshold"
+_SET = "set "  # before the name of a set that is not the test set
+Sets = Mapping[str, Outputs]
+
+
+def examine(case: Case, blank: Record, bench: Bench) -> Record:
+    """Return the record of the model's calibration, or of one detector.
+
+    Raises:
+        NotApplicable: the detector does not suit the model.
+        MethodFailed: it raised, or broke its contract.
+    """
+    sets = _sets(case, bench)
+    if case.kind == "calibration":
+        return _calibrated(case, blank, bench, sets)
+    chain = read_chain(case.text)
+    if "draws" in chain.reads:
+        sets = _with_draws(bench)
+    began = time.perf_counter()
+    tuned, kept = _halves(sets["validation"])
+    scorer = learnt(chain, bench.setting.module, sets["train"], tuned)
+    found = {_TEST: scorer(sets["test"])}
+    found |= {_SET + name: scorer(outputs) for name, outputs in sets.items() if name not in _OWN}
+    seconds = time.perf_counter() - began
+    threshold = conformal_quantile(scorer(kept), bench.plan.false_alarms)
+    found[_WRONG] = (~bench.setting.right).to(torch.uint8)
+    found[_THRESHOLD] = torch.tensor([threshold], dtype=torch.float64)
+    scores, notes = scores_of(found)
+    return replace(
+        blank,
+        scores=scores,
+        cost=Cost(seconds),
+        status="done",
+        notes=tuple(notes),
+        samples=_write(found, bench.home(case.name) / SAMPLES),
+    )
+
+
+def scores_of(found: Mapping[str, Tensor]) -> tuple[dict[str, Score], list[str]]:
+    """Return the scores that follow from stored suspicions, and what is to be said of them.
+
+    For each set: AUROC, AUPR, both FPR95, and the share that the gate stops; of the test set the
+    same about its errors, and the gate's false alarms.
+    """
+    test, threshold = found[_TEST], float(found[_THRESHOLD])
+    scores, notes = {"false alarms": _stopped(test, threshold, "lower")}, []
+    try:
+        errors = failure_scores(test, found[_WRONG].bool())
+        scores |= {f"errors: {name}": score for name, score in errors.scores.items()}
+        notes += [f"errors: {note}" for note in errors.notes]
+    except BadInput as error:
+        notes.append(f"no failures to foretell: {error}")
+    for key, suspicion in found.items():
+        if key.startswith(_SET):
+            name = key.removeprefix(_SET)
+            apart = outside_scores(test, suspicion)
+            scores |= {f"{name}: {metric}": score for metric, score in apart.scores.items()}
+            scores[f"{name}: stopped"] = _stopped(suspicion, threshold, "higher")
+            notes += [f"{name}: {note}" for note in apart.notes]
+    worst = [score for name, score in scores.items() if _is_of_set(name, "auroc")]
+    if worst:
+        scores["worst auroc"] = min(worst, key=lambda score: score.value)
+    return scores, notes
+
+
+def check_claims(case: Case, record: Record, bench: Bench) -> None:
+    """Check that the scores follow from the suspicions, and the errors from the model.
+
+    Raises:
+        BrokenClaim: they do not.
+    """
+    if case.kind == "calibration":
+        again, _ = _calibration(_sets(case, bench))
+        if not close(again, record.scores):
+            raise BrokenClaim(f"{record.case}: the scores do not follow from the model's answers")
+        return
+    found = read(bench.home(case.name) / SAMPLES)
+    wrong = (~bench.setting.right).to(torch.uint8)
+    if not torch.equal(found[_WRONG], wrong):
+        row = int((found[_WRONG] != wrong).nonzero()[0])
+        raise BrokenClaim(f"{record.case}: sample {row} is read otherwise than recorded")
+    if not close(scores_of(found)[0], record.scores):
+        raise BrokenClaim(f"{record.case}: the scores do not follow from the suspicions")
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """Return the suspicions of a case.
+
+    Raises:
+        BrokenClaim: the file is missing or damaged.
+    """
+    try:
+        return load(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise BrokenClaim(f"{path} cannot be read: {error}") from error
+
+
+_OWN = ("train", "validation", "test")
+
+
+def _sets(case: Case, bench: Bench) -> dict[str, Outputs]:
+    """Return the outputs of train, validation, test and every set, once for all detectors."""
+    known: dict[str, Outputs] = bench.memory.setdefault("outputs", {})
+    if not known:
+        data = bench.dataset
+        splits = {"train": data.train, "validation": data.validation, "test": bench.setting.split}
+        for name in case.threat["outside"]:
+            splits[name] = outside_split(name, bench.plan, data)
+        splits |= attacked_splits(bench)
+        known |= {
+            name: outputs_of(bench.setting, split, bench.device) for name, split in splits.items()
+        }
+    return known
+
+
+def _with_draws(bench: Bench) -> dict[str, Outputs]:
+    """Return the sets with the logits of drawn networks, but for the large training split."""
+    drawn: dict[str, Outputs] = bench.memory.setdefault("drawn", {})
+    if not drawn:
+        for name, outputs in bench.memory["outputs"].items():
+            drawn[name] = outputs if name == "train" else _drawn(bench, outputs)
+    return drawn
+
+
+def _drawn(bench: Bench, outputs: Outputs) -> Outputs:
+    test = bench.setting.split
+    ids = torch.arange(len(outputs.y))
+    split = Split(outputs.x, outputs.y, ids, test.classes, test.low, test.high)
+    return outputs_of(bench.setting, split, bench.device, DRAWS)
+
+
+def _halves(validation: Outputs) -> tuple[Outputs, Outputs]:
+    """Return what a detector may tune itself on, and what its gate's threshold is read from."""
+    middle = len(validation.y) // 2
+    return rows_of(validation, slice(0, middle)), rows_of(validation, slice(middle, None))
+
+
+def _calibrated(case: Case, blank: Record, bench: Bench, sets: Sets) -> Record:
+    began = time.perf_counter()
+    scores, notes = _calibration(sets)
+    cost = Cost(time.perf_counter() - began)
+    return replace(blank, scores=scores, cost=cost, status="done", notes=tuple(notes))
+
+
+def _calibration(sets: Sets) -> tuple[dict[str, Score], list[str]]:
+    """Return accuracy, calibration as it is and after temperature scaling, and 90 % sets."""
+    test, validation = sets["test"], sets["validation"]
+    right = test.logits.argmax(1) == test.y
+    scores = {"accuracy": proportion(int(right.sum()), len(right))}
+    scores |= calibration_scores(test.logits, test.y)
+    tuned, kept = _halves(validation)
+    scaled = temperature_scaling(tuned.logits, tuned.y)
+    for name, score in calibration_scores(scaled(test.logits), test.y).items():
+        scores[f"scaled: {name}"] = score
+    for kind, method in (("sets", split_conformal), ("adaptive sets", adaptive_sets)):
+        fitted = method(kept.logits, kept.y)
+        for name, score in conformal_scores(fitted(test.logits), test.y).items():
+            scores[f"{kind}: {name}"] = score
+    return scores, []
+
+
+def _stopped(suspicion: Tensor, threshold: float, better: str) -> Score:
+    return proportion(int((suspicion > threshold).sum()), len(suspicion), better)  # type: ignore[arg-type]
+
+
+def _is_of_set(name: str, metric: str) -> bool:
+    return name.endswith(f": {metric}") and not name.startswith("errors: ")
+
+
+def _write(found: Mapping[str, Tensor], path: Path) -> str:
+    content = save({name: tensor.contiguous() for name, tensor in sorted(found.items())})
+    write_whole(path, content)
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,74 @@
+"""The exam of detectors: errors foretold, outsiders told apart, and how well it is calibrated."""
+
+from dataclasses import replace
+
+from trustml.benchmarks.detected import check_claims, examine, read
+from trustml.benchmarks.discipline import Discipline
+from trustml.benchmarks.outside import names
+from trustml.benchmarks.plan import Case, Plan, labels, unique
+from trustml.benchmarks.suspicion import Chain, read_chain
+from trustml.contracts import Dataset, Json
+from trustml.errors import BadOption
+from trustml.records import plain
+
+CALIBRATION = "calibration"
+
+
+def check(plan: Plan) -> Plan:
+    """Return the plan with canonical detectors.
+
+    Raises:
+        UsageError: a name or an option that is not allowed, or a chain that cannot work.
+    """
+    if not 0 < plan.false_alarms < 1:
+        raise BadOption(f"--false-alarms must lie between 0 and 1, not {plan.false_alarms}")
+    return replace(
+        plan,
+        detectors=unique(read_chain(text).text for text in plan.detectors),
+        outside=unique(plan.outside),
+    )
+
+
+def cases(plan: Plan, dataset: Dataset, model: str, label: str, seed: int) -> list[Case]:
+    """Return a row for the model's calibration, and one for each detector.
+
+    Raises:
+        UsageError: an out-of-distribution set that is not known.
+    """
+    sets: dict[str, Json] = {"outside": list(names(plan, dataset))}
+    chains = [read_chain(text) for text in plan.detectors]
+    own = labels([CALIBRATION, *(chain.name for chain in chains)])[1:]
+    first = Case(f"{label}-{CALIBRATION}", CALIBRATION, CALIBRATION, "", {}, model, seed, sets)
+    return [
+        first,
+        *(
+            Case(
+                f"{label}-{name}", "detector", chain.name, chain.text, plain(_options(chain)),
+                model, seed, sets,
+            )
+            for name, chain in zip(own, chains, strict=True)
+        ),
+    ]  # fmt: skip
+
+
+def _options(chain: Chain) -> dict[str, Json]:
+    """Return every option, with the name of its part before it where there are several parts."""
+    if not chain.front_ends:
+        return dict(chain.back_end.options)
+    return {
+        f"{choice.plugin.name}.{name}": value
+        for choice in chain.choices
+        for name, value in choice.options.items()
+    }
+
+
+DETECTION = Discipline(
+    kinds=("calibration", "detector"),
+    wanted=lambda plan: bool(plan.detectors),
+    checked=check,
+    cases=cases,
+    size=lambda plan: 1 + len(plan.detectors),
+    examined=examine,
+    verified=check_claims,
+    read=read,
+)

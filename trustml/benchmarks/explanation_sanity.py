@@ -1,0 +1,147 @@
+"""Does an explanation look at the model? Randomised weights and labels; agreement of methods."""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from itertools import combinations
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from trustml.benchmarks.explained import places
+from trustml.benchmarks.explanation_scores import Measured, mean_of
+from trustml.benchmarks.explanation_sums import correlation
+from trustml.errors import BadInput, NotApplicable
+
+Order = Literal["top_down", "bottom_up"]
+ExplainOf = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+def parameter_randomisation(
+    model: nn.Module,
+    explain: ExplainOf,
+    x: Tensor,
+    target: Tensor,
+    *,
+    order: Order = "bottom_up",
+    seed: int = 0,
+) -> Measured:
+    """Return the rank correlation (B,) with maps of the model as its layers lose what they learnt.
+
+    The mean over stages, one more layer random at each (Adebayo et al. 2018, arXiv:1810.03292).
+    Near 0 for a map that depends on the weights, 1 for one that does not. From the top down, what
+    the lower layers show stays visible (Binder et al. 2022, arXiv:2211.12486): hence the default.
+
+    Args:
+        model: the trained network.
+        explain: (model, x, target) → maps.
+        x: inputs (B, *S).
+        target: classes (B,).
+        order: which layers go first.
+        seed: of the random weights.
+
+    Raises:
+        NotApplicable: the model has no weights.
+    """
+    still = explain(model, x, target)
+    stages = [
+        rank_correlation(still, explain(stage, x, target))
+        for stage in randomised(model, order, seed)
+    ]
+    return mean_of(torch.stack(stages).mean(0), "lower")
+
+
+def complexity_rise(
+    model: nn.Module, explain: ExplainOf, x: Tensor, target: Tensor, *, seed: int = 0
+) -> Measured:
+    """Return by how much the entropy (B,) of |map| grows once all weights are random, relatively.
+
+    A map of what was learnt is simpler than one of noise (Hedström et al. 2023,
+    arXiv:2401.06465, eq. 7, with the entropy of the normalised map).
+
+    Raises:
+        NotApplicable: the model has no weights.
+    """
+    *_, last = randomised(model, "bottom_up", seed)
+    before, after = (_entropy(explain(network, x, target)) for network in (model, last))
+    return mean_of((after - before) / before.clamp_min(1e-12), "higher")
+
+
+def randomised(model: nn.Module, order: Order, seed: int) -> Iterator[nn.Module]:
+    """Yield copies of the model with one more layer's weights drawn anew each time.
+
+    Layers draw as they did before training where they know how; other weights are shuffled.
+
+    Raises:
+        NotApplicable: the model has no weights.
+    """
+    if not isinstance(model, nn.Module):
+        raise NotApplicable("only the weights of an nn.Module can be randomised")
+    network = copy.deepcopy(model)
+    layers = [layer for layer in network.modules() if any(True for _ in layer.parameters(False))]
+    if not layers:
+        raise NotApplicable("the model has no weights that could be randomised")
+    for number, layer in enumerate(layers if order == "bottom_up" else layers[::-1]):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed + number)
+            _forget(layer)
+        yield copy.deepcopy(network)
+
+
+def data_randomisation(maps: Tensor, of_shuffled: Tensor) -> Measured:
+    """Return the rank correlation (B,) with maps of a model that learnt shuffled labels.
+
+    Adebayo et al. 2018, §3.2: near 0 for a map that shows what was learnt from the labels.
+    """
+    return mean_of(rank_correlation(maps, of_shuffled), "lower")
+
+
+def agreement(maps: Mapping[str, Tensor]) -> dict[tuple[str, str], Measured]:
+    """Return the rank correlation (B,) of each two methods' parts (B, *S), same inputs."""
+    return {
+        (one, other): mean_of(rank_correlation(maps[one], maps[other]), "higher")
+        for one, other in combinations(maps, 2)
+    }
+
+
+def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
+    """Return Spearman's ρ (B,) of two maps (B, *S), by place; 0 where one is constant.
+
+    Raises:
+        BadInput: maps of different shapes.
+    """
+    if first.shape != second.shape:
+        raise BadInput(f"maps {tuple(first.shape)} and {tuple(second.shape)} cannot be compared")
+    found = correlation(*(_ranked(places(maps.double())) for maps in (first, second)))
+    # A constant map orders nothing, so it agrees with nothing.
+    return found.nan_to_num(0.0)
+
+
+def _ranked(values: Tensor) -> Tensor:
+    """Return ranks (B, P) in float64; equal values share the mean of their ranks."""
+    ordered, order = values.sort(dim=1)
+    new = torch.ones_like(ordered, dtype=torch.int64)
+    new[:, 1:] = (ordered[:, 1:] != ordered[:, :-1]).long()
+    group = new.cumsum(1) - 1
+    places_ = torch.arange(values.shape[1], device=values.device).expand_as(group).double()
+    total = torch.zeros_like(values, dtype=torch.float64).scatter_add_(1, group, places_)
+    count = torch.zeros_like(total).scatter_add_(1, group, torch.ones_like(total))
+    shared = (total / count.clamp_min(1)).gather(1, group)
+    return torch.zeros_like(shared).scatter_(1, order, shared)
+
+
+def _entropy(maps: Tensor) -> Tensor:
+    share = places(maps.double()).abs()
+    share = share / share.sum(1, keepdim=True).clamp_min(1e-300)
+    return -torch.special.xlogy(share, share).sum(1)
+
+
+def _forget(layer: nn.Module) -> None:
+    reset = getattr(layer, "reset_parameters", None)
+    if callable(reset):
+        reset()
+        return
+    with torch.no_grad():
+        for weight in layer.parameters(recurse=False):
+            mixed = weight.flatten()[torch.randperm(weight.numel()).to(weight.device)]
+            weight.copy_(mixed.view_as(weight))

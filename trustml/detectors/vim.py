@@ -23,7 +23,7 @@ def vim(
     *,
     dimensions: int | None = None,
 ) -> Scorer:
-    """Score by the scaled length of the features outside their principal space, less log Σ exp z.
+    """Score, (B,), by the scaled length of features off their principal space, less log Σ exp z.
 
     Args:
         dimensions: of the principal space; none is as published: 1000 of 2048 features or more,

@@ -56,5 +56,17 @@ def test_loading_imports_no_scikit_learn():
     assert done.stdout.strip() == "[]"
 
 
-def test_noise_inverted_and_shuffled_need_no_files():
-    assert list(digits(folder=None).outside) == ["noise", "inverted", "shuffled"]
+def test_these_partners_need_no_files():
+    outside = digits(folder=None).outside
+    made = ["noise", "gaussian", "photographs", "inverted", "rotated", "shuffled"]
+    assert list(outside) == made
+    assert {tuple(split.x.shape[1:]) for split in outside.values()} == {(1, 8, 8)}
+
+
+def test_classes_8_and_9_can_be_held_out():
+    whole, part = digits(folder=None), digits(folder=None, classes=tuple(range(8)))
+    assert part.class_names == tuple("01234567")
+    assert len(part.test) + len(part.outside["held_out"]) == len(whole.test)
+    assert len(part.outside["held_out"]) == int((whole.test.y >= 8).sum())
+    assert int(part.train.y.max()) == 7
+    assert not torch.isin(part.outside["held_out"].ids, whole.test.ids).any()

@@ -6,9 +6,13 @@ import torch
 
 from trustml.contracts import Split
 from trustml.data import _sources
-from trustml.data._outside import fitted, partners_of, uniform
+from trustml.data._made import gaussian, photographs, uniform
+from trustml.data._outside import partners_of
 from trustml.data.mnist import mnist
-from trustml.errors import BadInput, UnknownName
+from trustml.errors import BadInput, BadOption, UnknownName
+from trustml.partners import fitted, has_host_labels, is_shift
+
+MADE = ("noise", "gaussian", "photographs", "inverted", "rotated", "shuffled")
 
 
 def images(shape=(1, 28, 28), count=30, low=0.0, high=1.0):
@@ -47,7 +51,7 @@ def test_a_damaged_partner_hurts_only_who_asks_for_it(tmp_path, write_collection
 def test_an_absent_partner_is_not_listed_and_says_where_it_was_sought(tmp_path, write_collection):
     write_collection(tmp_path)
     outside = mnist(folder=str(tmp_path)).outside
-    assert list(outside) == ["noise", "inverted", "shuffled"]
+    assert list(outside) == list(MADE)
     assert "kmnist" not in outside
     with pytest.raises(BadInput, match="kmnist: not found: KMNIST/raw/t10k-images"):
         outside["kmnist"]
@@ -80,7 +84,7 @@ def test_every_partner_fits_its_host_and_ids_are_all_different(
         assert tuple(split.x.shape[1:]) == shape
         assert (split.low, split.high) == box
         ids.append(split.ids)
-    assert len(outside) == 5
+    assert len(outside) == 8
     assert len(torch.cat(ids).unique()) == sum(map(len, ids))
 
 
@@ -106,7 +110,80 @@ def test_shuffled_keeps_each_images_values_and_moves_them():
 
 
 def test_rows_that_are_no_images_have_noise_alone():
-    assert list(partners_of(images((5,)), (), None)) == ["noise"]
+    assert list(partners_of(images((5,)), (), None)) == ["noise", "gaussian"]
+
+
+def test_rotated_is_a_quarter_turn_and_back_by_three_more():
+    test = images((3, 8, 8), low=-1.0, high=3.0)
+    split = partners_of(test, (), None)["rotated"]
+    assert torch.equal(split.x.rot90(3, (-2, -1)), test.x)
+    assert not torch.equal(split.x, test.x)
+    assert torch.equal(split.y, test.y)
+    wide = images((1, 4, 9))  # a quarter turn would change the shape
+    assert torch.equal(partners_of(wide, (), None)["rotated"].x, wide.x.flip(-1, -2))
+
+
+def test_gaussian_noise_has_its_law_and_is_not_the_uniform_one_again():
+    # N(1, 1) cut to [-1, 3]: 2.3 % on each wall, mean 1; five standard errors.
+    x = gaussian(20_000, (3,), -1.0, 3.0)
+    assert x.mean().item() == pytest.approx(1, abs=0.02)
+    for wall in (-1.0, 3.0):
+        assert (x == wall).float().mean().item() == pytest.approx(0.02275, abs=0.003)
+    inner = (x.sub(1).abs() < 1).float().mean().item()
+    assert inner == pytest.approx(0.6827, abs=0.01)
+    both = torch.stack([x.flatten(), uniform(20_000, (3,), -1.0, 3.0).flatten()])
+    assert abs(torch.corrcoef(both)[0, 1].item()) < 0.02
+    assert torch.equal(x, gaussian(20_000, (3,), -1.0, 3.0))
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 300, 260)])
+def test_photographs_are_varied_pieces_of_the_two_pictures(shape):
+    from sklearn.datasets import load_sample_images
+
+    x = photographs(40, shape, 0.0, 1.0)
+    assert tuple(x.shape) == (40, *shape)
+    assert torch.equal(x, photographs(40, shape, 0.0, 1.0))
+    assert len(x.flatten(1).unique(dim=0)) == 40
+    flat = (x.flatten(1).std(1) < 0.02).float().mean()
+    assert flat < 0.5  # the china picture has much sky
+    if shape == (3, 32, 32):  # the first patch is at full size, so it stands in the first picture
+        photo = torch.from_numpy(load_sample_images().images[0].copy()).movedim(-1, 0).float() / 255
+        windows = photo.unfold(1, 32, 1).unfold(2, 32, 1)
+        errors = (windows - x[0][:, None, None]).abs().amax((0, 3, 4))
+        assert errors.min() < 1e-6
+
+
+def test_held_out_classes_are_the_other_test_rows_and_nobody_learns_from_them(
+    tmp_path, write_collection
+):
+    write_collection(tmp_path, train=80, test=60)
+    whole = mnist(folder=str(tmp_path))
+    part = mnist(folder=str(tmp_path), classes=(7, 1, 3))
+    assert part.class_names == ("1", "3", "7")
+    assert part.test.classes == part.train.classes == 3
+    names = {0: 1, 1: 3, 2: 7}
+    for split, of in ((part.train, whole.train), (part.test, whole.test)):
+        mine = torch.isin(of.y, torch.tensor([1, 3, 7]))
+        assert torch.equal(split.x, of.x[mine])
+        assert [names[k] for k in split.y.tolist()] == of.y[mine].tolist()
+    held = part.outside["held_out"]
+    others = ~torch.isin(whole.test.y, torch.tensor([1, 3, 7]))
+    assert torch.equal(held.x, whole.test.x[others])
+    assert "held_out" not in whole.outside
+    assert "shift_usps" in whole.outside.partners
+    assert "shift_usps" not in part.outside.partners
+    for classes in ((0,), (0, 0), tuple(range(10)), (1, 12), (-1, 2)):
+        with pytest.raises(BadOption, match="from 2 to 9 different classes of 0 to 9"):
+            mnist(folder=str(tmp_path), classes=classes)
+
+
+def test_which_partners_are_shifts_and_which_have_right_answers():
+    assert is_shift("shift_usps")
+    assert not is_shift("rotated")
+    test = images()
+    outside = partners_of(test, (), None)
+    for name in MADE:
+        assert has_host_labels(name) == bool((outside[name].y != 0).any())
 
 
 def test_uniform_is_uniform_and_always_the_same():

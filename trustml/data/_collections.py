@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trustml.contracts import Dataset, Norm, Split
+from trustml.data._classes import Parts, chosen
 from trustml.data._outside import partners_of
 from trustml.data._parts import TEST_IDS, cut, head, split_of
 from trustml.data._sources import CLASSES, Raw, read_part
@@ -16,11 +17,12 @@ DIGITS = tuple("0123456789")
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much of a collection is used: the validation share of the training file, and limits."""
+    """What of a collection is used: validation share of the training file, limits, and classes."""
 
     validation: float
     train_size: int | None
     test_size: int | None
+    classes: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def collection(
     tests = read_part(name, "test", folder, advice)
     rows = head(np.arange(len(tests.labels)), sizes.test_size, name, "test_size")
     test = _split(tests, rows, TEST_IDS)
-    return _dataset(name, about, (train, held, test), folder)
+    return _dataset(name, about, (train, held, test), folder, sizes.classes)
 
 
 def from_test_file(
@@ -66,7 +68,7 @@ def from_test_file(
     rest = head(rest, sizes.train_size, name, "train_size")
     tested = head(tested, sizes.test_size, name, "test_size")
     train, middle, last = (_split(raw, rows, TEST_IDS) for rows in (rest, held, tested))
-    return _dataset(name, about, (train, middle, last), folder)
+    return _dataset(name, about, (train, middle, last), folder, sizes.classes)
 
 
 def _split(raw: Raw, rows: np.ndarray, offset: int = 0) -> Split:
@@ -74,7 +76,8 @@ def _split(raw: Raw, rows: np.ndarray, offset: int = 0) -> Split:
 
 
 def _dataset(
-    name: str, about: About, parts: tuple[Split, Split, Split], folder: str | None
+    name: str, about: About, parts: Parts, folder: str | None, classes: tuple[int, ...] | None
 ) -> Dataset:
-    outside = partners_of(parts[2], about.outside, folder)
-    return check_dataset(Dataset(name, *parts, about.class_names, about.budgets, outside))
+    mine = chosen(parts, about.class_names, classes, name)
+    outside = partners_of(mine.parts[2], about.outside, folder, mine.held_out)
+    return check_dataset(Dataset(name, *mine.parts, mine.names, about.budgets, outside))

@@ -1,27 +1,33 @@
 """Out-of-distribution partners of a dataset, each read or made only when it is asked for."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, pad
 
 from trustml.contracts import Split
-from trustml.data._parts import TEST_IDS, fixed_order, scrambled, split_of
+from trustml.data._made import (
+    SAMPLES,
+    gaussian,
+    inverted,
+    photographs,
+    rotated,
+    shuffled,
+    uniform,
+)
+from trustml.data._parts import TEST_IDS, fixed_order, split_of
 from trustml.data._sources import CLASSES, SOURCES, found, read_part
 from trustml.errors import UnknownName
+from trustml.partners import OFFSET, SHIFT, fitted, has_host_labels, is_shift
 from trustml.splits import check_split
 
-NOISE_SAMPLES = 2000
-SHIFT = "shift_"  # before the name of a partner that shows the same classes in another hand
-OFFSET = 10_000_000_000  # ids of one out-of-distribution set lie between two multiples of this
-NUMBERS = {
-    name: number for number, name in enumerate(("noise", "inverted", "shuffled", *SOURCES), 1)
-}
+# A set's number is in its samples' ids: new ones go to the end.
+NUMBERED = (
+    "noise", "inverted", "shuffled", *SOURCES, "gaussian", "rotated", "photographs", "held_out"
+)  # fmt: skip
+NUMBERS = {name: number for number, name in enumerate(NUMBERED, 1)}
 MNIST_BOX = 20  # MNIST's digits lie in a box of 20×20 amid 28×28
 
 
@@ -64,50 +70,43 @@ class Outside(Mapping[str, Split]):
         return sum(1 for _ in self)
 
 
-def partners_of(test: Split, names: tuple[str, ...], folder: str | None) -> Outside:
-    """Return noise, for images also inverted and shuffled ones, and the named collections' tests.
+def partners_of(
+    test: Split, names: tuple[str, ...], folder: str | None, held_out: Split | None = None
+) -> Outside:
+    """Return noise, for images also distorted and photographed ones, and collections' tests.
 
     Args:
+        test: the host's test split.
         names: of `SOURCES`, after `shift_` where a collection shows the classes of `test`.
+        folder: where files are looked for first.
+        held_out: test samples of classes that the host was made without; its shifts, which show
+            them too, are left out.
 
     Raises:
         UnknownName: a name that is no collection of image files.
     """
-    partners = {"noise": Partner(partial(_noise, test))}
+    box = tuple(test.x.shape[1:]), test.low, test.high
+    made: dict[str, Callable[[], Tensor]] = {
+        "noise": partial(uniform, SAMPLES, *box),
+        "gaussian": partial(gaussian, SAMPLES, *box),
+    }
     if test.x.ndim == 4:
-        partners["inverted"] = Partner(partial(_inverted, test))
-        partners["shuffled"] = Partner(partial(_shuffled, test))
+        made["photographs"] = partial(photographs, SAMPLES, *box)
+        for distort in (inverted, rotated, shuffled):
+            made[distort.__name__] = partial(distort, test)
+    partners = {name: Partner(partial(_made, name, make, test)) for name, make in made.items()}
+    if held_out is not None:
+        x, ids = held_out.x, held_out.ids
+        partners["held_out"] = Partner(partial(outside_split, "held_out", x, test, ids))
     for name in names:
         source = name.removeprefix(SHIFT)
         if source not in SOURCES:
             raise UnknownName.of("collection of images", source, SOURCES)
-        partners[name] = Partner(
-            partial(_collection, source, test, folder), partial(found, source, "test", folder)
-        )
+        if held_out is None or not is_shift(name):
+            partners[name] = Partner(
+                partial(_collection, source, test, folder), partial(found, source, "test", folder)
+            )
     return Outside(partners)
-
-
-def fitted(x: Tensor, shape: tuple[int, ...], box: int | None = None) -> Tensor:
-    """Return images (B, C, H, W) in the shape (C', H', W'), resized without aliasing.
-
-    Args:
-        box: side of the square amid the result that the images are put into; all of it for None.
-    """
-    channels, height, width = shape
-    if x.shape[1] != channels:
-        x = x.mean(1, keepdim=True).expand(-1, channels, -1, -1)
-    size = (box, box) if box else (height, width)
-    if x.shape[2:] != size:
-        x = interpolate(x, size, mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
-    left, top = (width - size[1]) // 2, (height - size[0]) // 2
-    return pad(x, (left, width - size[1] - left, top, height - size[0] - top)).contiguous()
-
-
-def uniform(count: int, shape: tuple[int, ...], low: float, high: float) -> Tensor:
-    """Return `count` inputs (B, *S) uniform in the box, the same ones always."""
-    unit = (scrambled(count * math.prod(shape)) >> np.uint64(40)) / 2**24
-    x = torch.from_numpy((low + (high - low) * unit).astype(np.float32)).reshape(count, *shape)
-    return x.clamp_(low, high)
 
 
 def outside_split(name: str, x: Tensor, test: Split, ids: Tensor, y: Tensor | None = None) -> Split:
@@ -121,9 +120,10 @@ def outside_split(name: str, x: Tensor, test: Split, ids: Tensor, y: Tensor | No
     return check_split(Split(x, y, ids, test.classes, test.low, test.high), name)
 
 
-def _noise(test: Split) -> Split:
-    x = uniform(NOISE_SAMPLES, tuple(test.x.shape[1:]), test.low, test.high)
-    return outside_split("noise", x, test, torch.arange(NOISE_SAMPLES))
+def _made(name: str, make: Callable[[], Tensor], test: Split) -> Split:
+    if has_host_labels(name):
+        return outside_split(name, make(), test, test.ids, test.y)
+    return outside_split(name, make(), test, torch.arange(SAMPLES))
 
 
 def _collection(name: str, test: Split, folder: str | None) -> Split:
@@ -148,19 +148,3 @@ def _unframed(x: Tensor, name: str, shape: tuple[int, ...]) -> Tensor:
         border = (x.shape[-1] - MNIST_BOX) // 2
         return x[..., border:-border, border:-border]
     return x
-
-
-def _inverted(test: Split) -> Split:
-    """Return the test images with dark and bright exchanged."""
-    x = (test.low + test.high - test.x).clamp(test.low, test.high)
-    return outside_split("inverted", x, test, test.ids, test.y)
-
-
-def _shuffled(test: Split) -> Split:
-    """Return the test images with each one's rows, then its columns, in another order."""
-    height, width = test.x.shape[-2:]
-    keys = scrambled(len(test) * (height + width)).reshape(len(test), height + width)
-    rows = torch.from_numpy(keys[:, :height].argsort(1))[:, None, :, None]
-    columns = torch.from_numpy(keys[:, height:].argsort(1))[:, None, None, :]
-    x = test.x.gather(2, rows.expand_as(test.x)).gather(3, columns.expand_as(test.x))
-    return outside_split("shuffled", x, test, test.ids, test.y)

@@ -22,6 +22,7 @@ def fashion_mnist(
     validation: float = 0.1,
     train_size: int | None = None,
     test_size: int | None = None,
+    classes: tuple[int, ...] | None = None,
 ) -> Dataset:
     """Return 70 000 pieces of clothing (1, 28, 28), 60 000 to learn from and 10 000 to test on.
 
@@ -30,9 +31,12 @@ def fashion_mnist(
         validation: share of the training file that is kept for validation.
         train_size: use only so many training samples, drawn by a fixed order; none for all.
         test_size: use only so many test samples, the first of the file; none for all.
+        classes: those to learn, as [0,1,2,3,4,5,6,7]; test samples of the others are the
+            out-of-distribution set held_out. None for all ten.
 
     Raises:
         BadInput: the files are nowhere, or not what they should be.
-        BadOption: sizes that cannot be had.
+        BadOption: sizes or classes that cannot be had.
     """
-    return collection("fashion_mnist", ABOUT, Sizes(validation, train_size, test_size), folder)
+    sizes = Sizes(validation, train_size, test_size, classes)
+    return collection("fashion_mnist", ABOUT, sizes, folder)

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from trustml.contracts import Dataset, Norm, Split
-from trustml.data._outside import NOISE_SAMPLES, Outside, Partner, outside_split, uniform
+from trustml.data._made import SAMPLES, uniform
+from trustml.data._outside import Outside, Partner, outside_split
 from trustml.data._parts import cut, split_of
 from trustml.errors import BadOption
 from trustml.registry import data
@@ -78,7 +79,7 @@ def crescents(samples: int, noise: float, seed: int) -> tuple[np.ndarray, np.nda
 
 def _away_from(train: Split, test: Split) -> Split:
     """Return points uniform over the part of the box that is far from all training points."""
-    x = uniform(4 * NOISE_SAMPLES, (2,), test.low, test.high)
+    x = uniform(4 * SAMPLES, (2,), test.low, test.high)
     nearest = torch.cat([torch.cdist(part, train.x).amin(1) for part in x.split(500)])
-    x = x[nearest > FAR][:NOISE_SAMPLES]
+    x = x[nearest > FAR][:SAMPLES]
     return outside_split("noise", x, test, torch.arange(len(x)))

@@ -1,9 +1,12 @@
 """Explanations that change a network's layers: hand-made networks, and those that they refuse."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from trustml.attributions._pooling import pooled_by_relus
 from trustml.attributions.deep_lift import deep_lift
 from trustml.attributions.grad_cam import grad_cam
 from trustml.attributions.guided_backprop import guided_backprop
@@ -40,9 +43,10 @@ def test_deep_lift_shares_a_saturated_difference() -> None:
     assert torch.equal(input_x_gradient(network, x, ONE, x * 0), torch.zeros(1, 2))
 
 
-def test_deep_lift_sums_to_the_difference() -> None:
-    """Convolutions, ReLU, several layers, against a baseline that is not zero."""
-    network = cnn(Domain((1, 14, 14), 10)).eval()
+@pytest.mark.parametrize("build", [cnn, lenet])
+def test_deep_lift_sums_to_the_difference(build: Callable[[Domain], nn.Module]) -> None:
+    """Pooling, ReLU, several layers, against a baseline that is not zero."""
+    network = build(Domain((1, 14, 14), 10)).eval()
     x, background = torch.rand(3, 1, 14, 14), torch.rand(5, 1, 14, 14)
     target = torch.tensor([3, 1, 4])
     maps = deep_lift(network, x, target, background, baseline="mean")
@@ -50,6 +54,20 @@ def test_deep_lift_sums_to_the_difference() -> None:
         middle = background.mean(0, keepdim=True).expand_as(x)
         wanted = (network(x) - network(middle)).gather(1, target[:, None])[:, 0]
     assert torch.allclose(maps.flatten(1).sum(1), wanted, atol=1e-5)
+
+
+def test_pooling_by_relus_is_pooling() -> None:
+    """The same maxima, also where windows overlap or leave a margin; with padding it is refused."""
+    x, target = torch.randn(2, 3, 7, 8), torch.tensor([0, 1])
+    for kernel, stride in ((2, 2), (3, 2), ((2, 3), 1)):
+        pool = nn.Sequential(nn.MaxPool2d(kernel, stride))
+        wanted = pool(x)
+        assert torch.allclose(pooled_by_relus(pool)(x), wanted, atol=1e-6)
+        assert not isinstance(pool[0], nn.MaxPool2d)
+    padded = nn.Sequential(nn.MaxPool2d(3, padding=1), nn.Flatten(), nn.LazyLinear(2))
+    padded(x)
+    with pytest.raises(NotApplicable, match="does MaxPool2DWithIndices where no module"):
+        deep_lift(padded, x, target, x)
 
 
 def test_guided_backprop_passes_no_negative_gradient() -> None:
@@ -77,7 +95,7 @@ def test_lrp_takes_what_the_bias_is_answerable_for() -> None:
 
 
 def test_lrp_by_positive_weights_and_by_gamma() -> None:
-    """With z = 2 x₀ - x₁ = 1 at (1, 1). alpha1_beta0: all 1 to x₀. Gamma g: 2(1+g) and -1, of 1 + 2g.
+    """With z = 2 x₀ - x₁ = 1 at (1, 1). alpha1_beta0: all to x₀. Gamma 1: 4 and -1, of 3.
 
     captum keeps the activations and hence the output of the unchanged layer: R = 1.
     """

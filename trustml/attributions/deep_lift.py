@@ -6,14 +6,12 @@ from torch import Tensor, nn
 from trustml.attributions._baselines import Baseline, baseline_of
 from trustml.attributions._calling import attributing
 from trustml.attributions._layers import private_copy, refuse_unseen
+from trustml.attributions._pooling import pooled_by_relus
 from trustml.contracts import Classifier
 from trustml.errors import MethodFailed
 from trustml.registry import attribution
 
-_BENDS = (
-    nn.ReLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.MaxPool1d, nn.MaxPool2d,
-    nn.MaxPool3d,
-)  # fmt: skip
+_BENDS = (nn.ReLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softplus)
 _SAME = 0.01
 
 
@@ -29,6 +27,8 @@ def deep_lift(
 ) -> Tensor:
     """Return contributions (B, *S) that sum to the logit's difference from the baseline.
 
+    Maximum pooling is taken apart into ReLUs, each of which follows the rescale rule.
+
     Raises:
         NotApplicable: a network with a part that the rule does not see: a module used twice, a
             function in a module's place, an activation without a rule.
@@ -38,7 +38,7 @@ def deep_lift(
 
     with attributing("deep_lift", model, x, target) as start:
         zero = baseline_of(baseline, model, x, target, background)
-        network = private_copy("deep_lift", model)
+        network = pooled_by_relus(private_copy("deep_lift", model))
         refuse_unseen("deep_lift", network, x[:1], _BENDS, forks=True)
         with torch.no_grad():
             ends = [model(point).gather(1, target[:, None])[:, 0].double() for point in (x, zero)]

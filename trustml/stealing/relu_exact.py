@@ -1,0 +1,180 @@
+"""A network with one hidden ReLU layer, to the last digits: bends on lines, normals, signs."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from trustml.contracts import Access, Theft, Victim
+from trustml.errors import BadOption, BudgetSpent, MethodFailed, NotApplicable
+from trustml.registry import stealer
+from trustml.stealing._bends import Bends, Line, find_bends
+from trustml.stealing._heights import Heights
+from trustml.stealing._missing import Check, check, find_missing
+from trustml.stealing._normals import Beside, Normals, find_normals
+from trustml.stealing._units import Units, put_together
+from trustml.victim import least_access, least_budget
+
+# How far the line goes where inputs are free, in box sides: bends get rare as 1/t.
+FAR = 1e5
+# In a box the line stops this far from the wall, as a share of its length: steps need room.
+WALL = 0.02
+
+
+@stealer(
+    source="Jagielski et al. 2020, USENIX Security (arXiv:1909.01838), section 5, and Carlini et "
+    "al. 2020, CRYPTO (arXiv:2003.04884), section 4; all units from one line",
+    needs=Access.PROBABILITIES,
+)
+def relu_exact(
+    victim: Victim,
+    pool: Tensor,
+    fresh: Callable[[], nn.Module],
+    /,
+    *,
+    random: torch.Generator,
+    checks: int = 6,
+    repairs: int = 100,
+) -> Theft:
+    """Take a one-hidden-layer ReLU network apart: logits, or log-ratios of probabilities.
+
+    Args:
+        checks: random points that must all agree before the copy is called right.
+        repairs: how often units that the copy lacks are looked for, each time between a point
+            where it is right and one where it is not.
+
+    Raises:
+        NotApplicable: too little is answered, probabilities are rounded, inputs are 8-bit, the
+            budget is too small (the message says for what), or answers are not piecewise affine.
+        BadOption: fewer than 1 check, or fewer than 0 repairs.
+        MethodFailed: the softmax saturates everywhere on the line.
+    """
+    _check_terms(victim, checks, repairs)
+    before = victim.queries
+    heights = Heights(victim)
+    units, pure, home, facts = _first_line(heights, random)
+    earlier = [Theft(_copy(units, heights, pure), {}, victim.queries - before)]
+    verdict = Check(math.inf, math.inf, False)
+    for repair in range(repairs + 1):
+        try:
+            verdict = check(heights, units, pool, checks, random)
+            if verdict.right or repair == repairs or verdict.bad is None:
+                break
+            good = home if verdict.good is None else verdict.good
+            more = find_missing(heights, units, good, verdict.bad, random)
+        except BudgetSpent:
+            break
+        if more is None:
+            break
+        units, pure = more, False
+        earlier.append(Theft(_copy(units, heights, pure), {}, victim.queries - before))
+    certificate = facts | {
+        "units": len(units.inner),
+        "repairs": len(earlier) - 1,
+        "largest gap at the checks": verdict.gap,
+        "gap that rounding explains": verdict.allowed,
+        "right": verdict.right,
+    }
+    up_to = "behaviour"
+    if pure and verdict.right:
+        up_to = "units" if victim.terms.answers == Access.LOGITS else "units and shift"
+    copy = _copy(units, heights, pure)
+    return Theft(copy, certificate, victim.queries - before, up_to, tuple(earlier[:-1]))
+
+
+def _check_terms(victim: Victim, checks: int, repairs: int) -> None:
+    least_access(victim, Access.PROBABILITIES, "relu_exact")
+    if checks < 1 or repairs < 0:
+        raise BadOption(f"checks={checks}, repairs={repairs}: at least 1 check and 0 repairs")
+    if victim.terms.decimals is not None or victim.terms.inputs == "8-bit":
+        raise NotApplicable(
+            "relu_exact needs unrounded answers and inputs finer than 8 bits, and this victim "
+            "rounds: knockoff and active learn from what it answers"
+        )
+    least_budget(victim, math.prod(victim.domain.shape) + 8, "relu_exact")
+
+
+def _copy(units: Units, heights: Heights, pure: bool) -> nn.Module:
+    return units.copy(heights.victim.domain, heights.mixing, pure)
+
+
+def _first_line(heights: Heights, random: torch.Generator) -> tuple[Units, bool, Tensor, dict]:
+    """Return what one line tells, whether it is all without a way around, and facts about it."""
+    victim, before = heights.victim, heights.victim.queries
+    beside = _through(heights, random)
+    line = Line(
+        lambda t: heights((beside.origin + t * beside.direction)[None])[0],
+        lambda answer: float(heights.noise(answer[None])),
+        beside.low, beside.high, beside.scale,
+    )  # fmt: skip
+    bends = find_bends(line)
+    on_line = victim.queries - before
+    _afford(heights, bends)
+    normals = find_normals(beside, bends, random)
+    units = put_together(bends, normals, beside.origin, beside.direction)
+    pure = normals.flipped is not None
+    return units, pure, beside.origin, _facts(bends, normals, on_line)
+
+
+def _facts(bends: Bends, normals: Normals, on_line: int) -> dict:
+    return {
+        "bends on the line": len(bends.places),
+        "bends too close to tell apart": bends.unresolved,
+        "queries on the line": on_line,
+        "expected relative error of a normal": normals.doubt,
+        "signs found": normals.flipped is not None,
+        "rounding margin of the signs": normals.margin if math.isfinite(normals.margin) else None,
+    }
+
+
+def _afford(heights: Heights, bends: Bends) -> None:
+    """Refuse before the larger part of the queries if the budget cannot last for it.
+
+    Raises:
+        NotApplicable: with the number of queries that are needed.
+    """
+    width, answers = bends.jumps.shape
+    places = max(1, -(-width // answers))
+    least_budget(heights.victim, places * heights.size, f"relu_exact with {width} units")
+
+
+def _through(heights: Heights, random: torch.Generator) -> Beside:
+    """Return a random line through the box: as long as inputs and softmax allow."""
+    domain, terms = heights.victim.domain, heights.victim.terms
+    side = domain.high - domain.low
+    center = domain.low + side / 2
+    spread = torch.rand(heights.size, generator=random, dtype=torch.float64) - 0.5
+    origin = center + 0.1 * side * spread
+    direction = torch.randn(heights.size, generator=random, dtype=torch.float64)
+    direction /= direction.norm()
+    scale = side * math.sqrt(heights.size) / 2
+
+    def room(point: Tensor, directions: Tensor) -> Tensor:
+        if terms.inputs == "free":
+            return torch.full((len(directions),), math.inf, dtype=torch.float64)
+        wall = torch.where(directions > 0, domain.high - point, domain.low - point)
+        return (wall / directions).nan_to_num(nan=math.inf).amin(dim=1)
+
+    ends = []
+    for way in (-1.0, 1.0):
+        far = FAR * scale
+        if terms.inputs != "free":
+            far = (1 - WALL) * float(room(origin, way * direction[None]))
+        ends.append(way * _unsaturated(heights, origin, way * direction, far))
+    return Beside(heights, heights.noise, room, origin, direction, ends[0], ends[1], scale)
+
+
+def _unsaturated(heights: Heights, origin: Tensor, direction: Tensor, far: float) -> float:
+    """Return how far one may go before a probability vanishes.
+
+    Raises:
+        MethodFailed: no way at all.
+    """
+    if heights.victim.terms.answers == Access.LOGITS:
+        return far
+    for _ in range(40):
+        if not bool(heights.or_nan((origin + far * direction)[None]).isnan().any()):
+            return far
+        far /= 2
+    raise MethodFailed("a probability has vanished wherever the line begins: no log-ratios")

@@ -1,6 +1,7 @@
 """Does an explanation look at the model? Randomised weights and labels; agreement of methods."""
 
 import copy
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from itertools import combinations
 from typing import Literal
@@ -83,7 +84,7 @@ def randomised(model: nn.Module, order: Order, seed: int) -> Iterator[nn.Module]
         raise NotApplicable("the model has no weights that could be randomised")
     for number, layer in enumerate(layers if order == "bottom_up" else layers[::-1]):
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed + number)
+            torch.manual_seed(_own_seed(seed, number))
             _forget(layer)
         yield copy.deepcopy(network)
 
@@ -134,6 +135,12 @@ def _entropy(maps: Tensor) -> Tensor:
     share = places(maps.double()).abs()
     share = share / share.sum(1, keepdim=True).clamp_min(1e-300)
     return -torch.special.xlogy(share, share).sum(1)
+
+
+def _own_seed(seed: int, number: int) -> int:
+    """Return a seed that no training begins with, or its first weights would be drawn again."""
+    digest = hashlib.blake2b(f"forget/{seed}/{number}".encode(), digest_size=7).digest()
+    return int.from_bytes(digest, "little")
 
 
 def _forget(layer: nn.Module) -> None:

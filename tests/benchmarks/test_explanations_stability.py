@@ -70,7 +70,7 @@ def test_sensitivity_agrees_with_captum() -> None:
     wanted = sensitivity_max(
         lambda x: (explain(x[0], TARGET),),
         (X,),
-        perturb_func=lambda x: x + moves.repeat(len(X), 1, 1, 1),
+        perturb_func=lambda x: (x + moves.repeat(len(X), 1, 1, 1),),
         n_perturb_samples=draws,
     )
     ours = max_sensitivity(explain, X, TARGET, radius=0.1, draws=draws)

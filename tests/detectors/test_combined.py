@@ -43,9 +43,7 @@ def test_stack_finds_errors_better_than_either_number_alone(model, made) -> None
 
     def planted(seed: int):
         outputs = made(1500, seed=seed, wrong=0.0)
-        sum_of_ranks = sum(
-            part(outputs).argsort().argsort() for part in (doubt, distrust)
-        )
+        sum_of_ranks = sum(part(outputs).argsort().argsort() for part in (doubt, distrust))
         noisy = sum_of_ranks + 300 * torch.randn(1500, generator=torch.Generator().manual_seed(7))
         wrong = noisy > noisy.double().quantile(0.9)
         return replace(outputs, y=torch.where(wrong, (outputs.y + 1) % 4, outputs.y)), wrong

@@ -70,15 +70,16 @@ def digits() -> tuple[Outputs, Outputs]:
     )  # type: ignore[return-value]
 
 
-def test_vae_tells_digits_from_noise_and_black() -> None:
-    """Noise has no code; black is what it codes best (see the facts about likelihoods)."""
+def test_vae_tells_digits_from_noise() -> None:
+    """Noise has no short code."""
     train, test = digits()
-    scorer = vae(None, train, test, steps=300, hidden=64)
+    scorer = vae(None, train, test, steps=200, hidden=64)
     noise = replace(test, x=torch.rand(test.x.shape, generator=torch.Generator().manual_seed(1)))
     inside, outside = scorer(test), scorer(noise)
     truth = np.repeat([0, 1], len(test.x))
     assert roc_auc_score(truth, torch.cat([inside, outside]).numpy()) > 0.98
-    assert bool((scorer(replace(test, x=torch.zeros_like(test.x))) < inside.median()).all())
+    # Grey as a share of white costs at least its own entropy, whatever the model.
+    assert bool((inside >= bernoulli_bits(test.x)).all())
     # A score is a sample's own, in bits, and the same each time.
     turned = scorer(replace(test, x=test.x.flip(0))).flip(0)
     assert torch.allclose(turned, inside, rtol=1e-4)
@@ -90,13 +91,6 @@ def test_vae_subtracts_complexity() -> None:
     for name, bits in (("entropy", bernoulli_bits), ("deflate", deflated_bits)):
         score = vae(None, train, test, steps=20, hidden=16, complexity=name)(test)
         assert torch.allclose(plain - score, bits(test.x), rtol=1e-6)
-
-
-def test_vae_is_a_bound_on_the_code_length_of_its_pixels() -> None:
-    """Grey as a share of white costs at least its own entropy, whatever the model."""
-    train, test = digits()
-    score = vae(None, train, test, steps=300, hidden=64, complexity="entropy")(test)
-    assert float(score.min()) > 0
 
 
 def test_vae_bad_input() -> None:

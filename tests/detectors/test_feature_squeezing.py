@@ -48,9 +48,11 @@ def test_rounding_by_hand() -> None:
 
 @pytest.mark.parametrize("window", [2, 3, 4, 9])
 def test_median_against_scipy(window: int) -> None:
-    """scipy mirrors edges and takes the upper median too; 9 is wider than the picture."""
+    """Scipy mirrors edges and takes the upper median too; 9 is wider than the picture."""
     x = torch.rand(2, 3, 6, 5, generator=torch.Generator().manual_seed(1))
-    expected = [[scipy_median(plane, size=window, mode="reflect") for plane in image] for image in x]
+    expected = [
+        [scipy_median(plane, size=window, mode="reflect") for plane in image] for image in x
+    ]
     assert np.allclose(median_filter(x, window).numpy(), np.array(expected))
 
 

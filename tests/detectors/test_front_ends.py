@@ -131,7 +131,7 @@ def test_odin_without_step_and_temperature_is_mcp(model, made) -> None:
 
 
 def test_odin_in_the_limit_of_heat(model, made) -> None:
-    """log softmax(z / T) → (max z - mean z)/T - log K, so the order is that of max minus mean."""
+    """Log softmax(z / T) → (max z - mean z)/T - log K, so the order is that of max minus mean."""
     train, test = made(), made(30, seed=2)
     after = odin(model, train, train, temperature=1000.0, epsilon=0.0)(test)
     order = mcp(model, train, train)(after).argsort()

@@ -28,7 +28,7 @@ def of(logits: Tensor) -> Outputs:
 
 
 def test_hand_worked_values(model, made) -> None:
-    """p = (1/2, 1/4, 1/8, 1/8): log Σ exp z = log 8, entropy = 1.75 bits."""
+    """P = (1/2, 1/4, 1/8, 1/8): log Σ exp z = log 8, entropy = 1.75 bits."""
     train = made()
     expected = {
         mcp: 0.5,
@@ -79,7 +79,7 @@ def test_a_shift_of_all_logits_changes_only_scores_of_logits(model, made) -> Non
 
 
 def test_kl_matching_by_hand(model, made) -> None:
-    """Templates (.8, .2) of two answers and (.3, .7) of one; KL to the nearer one by its formula."""
+    """Templates (.8, .2) of two answers and (.3, .7) of one; KL to the nearer one."""
     known = torch.tensor([[0.9, 0.1], [0.7, 0.3], [0.3, 0.7]]).log()
     scorer = kl_matching(model, made(), of(known))
     p = torch.tensor([0.6, 0.4]).double()

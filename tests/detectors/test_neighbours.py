@@ -53,7 +53,10 @@ def test_trust_score_against_scikit_learn(model, made) -> None:
     y = train.y.numpy()
     classes = np.unique(y)
     distances = np.stack(
-        [NearestNeighbors(n_neighbors=1).fit(x[y == c]).kneighbors(test_x)[0][:, 0] for c in classes]
+        [
+            NearestNeighbors(n_neighbors=1).fit(x[y == c]).kneighbors(test_x)[0][:, 0]
+            for c in classes
+        ]
     )
     own = distances[answers, np.arange(40)]
     distances[answers, np.arange(40)] = np.inf

@@ -14,11 +14,12 @@ from trustml.errors import BadOption
 
 
 def test_the_fit_against_scipy() -> None:
-    """scipy's maximum likelihood of the same shifted tail, by its own optimiser."""
+    """Scipy's maximum likelihood of the same shifted tail, by its own optimiser."""
     tail = torch.rand(30, generator=torch.Generator().manual_seed(2)).double() * 3 + 5
     fit = fit_weibulls([tail])
     shifted = (tail - fit.start).numpy()
-    shape, _, scale = weibull_min.fit(shifted, float(fit.shape), floc=0, scale=float(fit.scale))
+    with np.errstate(over="ignore"):  # scipy's search tries shapes that are far too great
+        shape, _, scale = weibull_min.fit(shifted, float(fit.shape), floc=0, scale=float(fit.scale))
     assert weibull_min.nnlf((float(fit.shape), 0, float(fit.scale)), shifted) <= (
         weibull_min.nnlf((shape, 0, scale), shifted) + 1e-6
     )
@@ -53,7 +54,8 @@ def test_the_algorithm_step_by_step(model, made) -> None:
         centres.append(own.mean(0))
         tails.append((own - centres[-1]).norm(dim=1).sort().values[-20:])
     fits = [fit_weibulls([tail]) for tail in tails]
-    for row, score in zip(test.logits.double(), openmax(model, train, train, revised=3)(test)):
+    scores = openmax(model, train, train, revised=3)(test)
+    for row, score in zip(test.logits.double(), scores, strict=True):
         weights = [1.0] * 4
         for rank, label in enumerate(row.argsort(descending=True)[:3].tolist()):
             distance = (row - centres[label]).norm()
@@ -61,7 +63,7 @@ def test_the_algorithm_step_by_step(model, made) -> None:
         revised = [float(v) * w for v, w in zip(row, weights, strict=True)]
         unknown = sum(float(v) * (1 - w) for v, w in zip(row, weights, strict=True))
         total = sum(math.exp(v) for v in (unknown, *revised))
-        assert float(score) == pytest.approx(math.exp(unknown) / total, rel=1e-9)
+        assert float(score) == pytest.approx(math.exp(unknown) / total, rel=1e-6)
 
 
 def test_far_out_is_unknown(model, made) -> None:

@@ -44,8 +44,8 @@ def last_layer(model: Classifier, train: Outputs, validation: Outputs) -> Head:
     """
     own = getattr(model, "head", None)
     if isinstance(own, nn.Linear):
-        weight = own.weight.detach().float()
-        bias = weight.new_zeros(len(weight)) if own.bias is None else own.bias.detach().float()
+        weight = own.weight.detach().float().to(train.features.device)
+        bias = weight.new_zeros(len(weight)) if own.bias is None else own.bias.detach().to(weight)
         head = Head(weight, bias)
         # A front end before this one may have changed the logits: then the head is another.
         if _miss(head, train) < TOLERANCE:

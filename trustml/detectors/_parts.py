@@ -30,7 +30,7 @@ def features_of(outputs: Outputs) -> Tensor:
         NotApplicable: the model shows none.
         BadInput: one is not a finite number.
     """
-    if outputs.features is None or not outputs.features.numel():
+    if outputs.features is None or not outputs.features.shape[1:].numel():
         raise NotApplicable(
             "it needs features, what the last layer reads, and there are none: a target that is "
             "asked from outside shows none, so take a detector that reads logits"

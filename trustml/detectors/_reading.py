@@ -1,20 +1,24 @@
 """Asking the model again: its answers to inputs that were changed, in blocks."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trustml.access import frozen
 from trustml.contracts import Classifier, Outputs
 from trustml.errors import BadInput, NotApplicable
+from trustml.training import device_of
 
 BLOCK = 500
 
 
-def in_blocks(ask: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Return what `ask` returns for x, some rows at a time."""
-    return torch.cat([ask(block) for block in x.split(BLOCK)]) if len(x) else ask(x)
+def in_blocks(model: Any, ask: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return what `ask` returns for x, some rows at a time, asked where the model is."""
+    device = device_of(model) if isinstance(model, nn.Module) else x.device
+    parts = [ask(block.to(device)).to(x.device) for block in x.split(BLOCK)]
+    return torch.cat(parts)
 
 
 def answers(model: Classifier, x: Tensor) -> Tensor:
@@ -24,7 +28,7 @@ def answers(model: Classifier, x: Tensor) -> Tensor:
         BadInput: an answer is not a finite number.
     """
     with frozen(model), torch.no_grad():
-        logits = in_blocks(model, x).double()
+        logits = in_blocks(model, model, x).double()
     if not bool(logits.isfinite().all()):
         raise BadInput("the model's answers to changed inputs hold NaN or an infinity")
     return logits
@@ -61,4 +65,4 @@ def uphill(model: Classifier, x: Tensor, height: Callable[[Tensor], Tensor]) -> 
         return torch.autograd.grad(total, start)[0]
 
     with frozen(model), torch.enable_grad():
-        return in_blocks(slope, x)
+        return in_blocks(model, slope, x)

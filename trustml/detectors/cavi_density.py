@@ -57,6 +57,7 @@ def cavi_density(
     gaussians = fit(points, components=components, climb=climb).belief
 
     def score(outputs: Outputs) -> Tensor:
-        return -log_density(gaussians, (features_of(outputs).double() - middle) @ axes)
+        points = (features_of(outputs).double() - middle) @ axes
+        return -log_density(gaussians, points) if len(points) else points.new_empty(0)
 
     return score

@@ -59,7 +59,7 @@ def odin(
         if step:
             x = x + step * _direction(model, x, degrees)
         with frozen(model), torch.no_grad():
-            features = in_blocks(model.features, x)
+            features = in_blocks(model, model.features, x)
         logits = answers(model, x) / degrees
         return replace(outputs, x=x, logits=logits, features=features, draws=None)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trustml.contracts import Classifier, Domain, Outputs, Split
 from trustml.detectors._complexity import bernoulli_bits, deflated_bits
@@ -14,7 +14,7 @@ from trustml.detectors._reading import bounds_of, in_blocks
 from trustml.detectors._shared_noise import SharedNoise
 from trustml.errors import BadInput, BadOption
 from trustml.registry import detector, get
-from trustml.training import fit, seeded
+from trustml.training import device_of, fit, seeded
 
 BATCH = 128
 MOST_EPOCHS = 100
@@ -73,7 +73,7 @@ def vae(
     training = replace(plugin.facts["training"], epochs=passes, batch_size=BATCH)
     with seeded(SEED):
         network = plugin.function(domain, pixels=pixels, layers=layers, size=size, hidden=hidden)
-    network = network.to(train.x.device)
+    network = network.to(device_of(model) if isinstance(model, nn.Module) else train.x.device)
     fit(network, _split(train, domain), _split(validation, domain), training, SEED)
     own = {"none": None, "deflate": deflated_bits, "entropy": bernoulli_bits}[complexity]
 
@@ -81,7 +81,8 @@ def vae(
         if not bool(outputs.x.isfinite().all()):
             raise BadInput("the inputs hold NaN or an infinity")
         with torch.no_grad():
-            bits = in_blocks(lambda x: -_elbo(network, x, draws), outputs.x) / math.log(2)
+            nats = in_blocks(network, lambda x: -_elbo(network, x, draws), outputs.x)
+        bits = nats / math.log(2)
         return bits if own is None else bits - own((outputs.x - low) / (high - low))
 
     return score

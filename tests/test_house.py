@@ -21,7 +21,7 @@ PACKAGE = HOME / "trustml"
 FLOORS = (
     ("contracts", "errors"),
     (
-        "access", "affine", "catalogue", "files", "geometry", "options", "precision", "progress",
+        "access", "affine", "baselines", "catalogue", "files", "geometry", "options", "precision", "progress",
         "randomness", "recipes", "records", "registry", "splits", "symmetry", "threats", "victim",
     ),
     (

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trustml.attributions._baselines import baseline_of
 from trustml.attributions.blurred_random import blurred_random
 from trustml.attributions.feature_ablation import feature_ablation
 from trustml.attributions.kernel_shap import kernel_shap
@@ -15,6 +14,7 @@ from trustml.attributions.occlusion import occlusion
 from trustml.attributions.random import random
 from trustml.attributions.shapley_exact import shapley_exact
 from trustml.attributions.shapley_sampling import shapley_sampling
+from trustml.baselines import baseline_of
 from trustml.errors import BadInput, BadOption, NotApplicable, UnknownName
 
 X = torch.tensor([[2.0, 3.0, 5.0], [1.0, -1.0, 4.0]])

@@ -13,7 +13,7 @@ from trustml.benchmarks.explanation_sums import (
     sensitivity_n,
     squares,
 )
-from trustml.errors import BadInput, BadOption
+from trustml.errors import BadInput, BadOption, NotApplicable
 
 ROWS = 12
 
@@ -204,7 +204,7 @@ def test_what_cannot_be_scored() -> None:
         Explained(x, target, weight[:, :, :5], True)
     with pytest.raises(BadInput, match="finite"):
         Explained(x, target, weight / 0, True)
-    with pytest.raises(BadInput, match="not one sample"):
+    with pytest.raises(NotApplicable, match="not one sample"):
         mean_of(torch.tensor([torch.nan]), "higher")
     with pytest.raises(BadInput, match="2 classes, and 7"):
         completeness(model, Explained(x, target + 6, weight, True), x)

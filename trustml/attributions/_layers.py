@@ -138,7 +138,9 @@ def _refuse_forks(name: str, graph: list[Any], known: dict[int, Call], forks: bo
     readers: dict[int, int] = {}
     for node in graph:
         for before, _ in node.next_functions:
-            readers[id(before)] = readers.get(id(before), 0) + 1
+            # Cutting a tensor into parts is one way, not many.
+            cut = _plain(node) in ("Slice", "Select", "Split")
+            readers[id(before)] = readers.get(id(before), 0) + (0 if cut else 1)
     before_bends = {id(call.before) for call in known.values()}
     for node in graph:
         if readers.get(id(node), 0) > 1 and (not forks or id(node) in before_bends):

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from trustml.attributions._baselines import blurred
 from trustml.attributions._calling import at_least
 from trustml.attributions._noise import noise_like
+from trustml.baselines import blurred
 from trustml.contracts import Access, Classifier
 from trustml.registry import attribution
 

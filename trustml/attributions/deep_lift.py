@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from trustml.attributions._baselines import Baseline, baseline_of
 from trustml.attributions._calling import attributing
 from trustml.attributions._layers import private_copy, refuse_unseen
 from trustml.attributions._pooling import pooled_by_relus
+from trustml.baselines import Baseline, baseline_of
 from trustml.contracts import Classifier
 from trustml.errors import MethodFailed
 from trustml.registry import attribution

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from trustml.attributions._baselines import Baseline, baseline_of
 from trustml.attributions._calling import MOST_ROWS, attributing
 from trustml.attributions._regions import cells, shared_out
+from trustml.baselines import Baseline, baseline_of
 from trustml.contracts import Access, Classifier
 from trustml.registry import attribution
 

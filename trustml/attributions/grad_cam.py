@@ -47,8 +47,10 @@ def grad_cam(
             raise NotApplicable(f"grad_cam: the network has no layer {name!r}: {_some(modules)}")
         method = LayerGradCam(network, modules[name])
         small = method.attribute(start, target=target, relu_attributions=positive).detach()
-        if small.dim() != 4:
-            raise NotApplicable(f"grad_cam: layer {name!r} gives no maps but {tuple(small.shape)}")
+        if small.dim() != 4 or len(small) != len(x):
+            raise NotApplicable(
+                f"grad_cam: layer {name!r} gives {tuple(small.shape)}, no map for each input"
+            )
         wide = LayerAttribution.interpolate(small, tuple(x.shape[2:]), "bilinear")
         return wide.to(x.dtype).expand_as(x).clone()
 

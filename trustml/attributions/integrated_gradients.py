@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from trustml.access import at
-from trustml.attributions._baselines import Baseline, baseline_of
 from trustml.attributions._calling import MOST_ROWS, at_least, attributing
+from trustml.baselines import Baseline, baseline_of
 from trustml.contracts import Classifier
 from trustml.errors import MethodFailed
 from trustml.registry import attribution

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from trustml.access import at
-from trustml.attributions._baselines import Baseline, baseline_of
 from trustml.attributions._calling import MOST_ROWS, at_least, attributing
 from trustml.attributions._layers import private_copy
+from trustml.baselines import Baseline, baseline_of
 from trustml.contracts import Classifier
 from trustml.errors import NotApplicable
 from trustml.registry import attribution
@@ -66,7 +66,7 @@ def internal_influence(
         maps = torch.cat(parts).to(x.dtype)
     if maps.shape == x.shape:
         return maps
-    if x.dim() != 4 or maps.dim() != 4:
+    if x.dim() != 4 or maps.dim() != 4 or len(maps) != len(x):
         raise NotApplicable(
             f"internal_influence: layer {layer!r} gives {tuple(maps.shape[1:])}, which cannot be "
             f"drawn on inputs {tuple(x.shape[1:])}: take a convolution, or layer=input"

@@ -65,7 +65,8 @@ def complexity_rise(
     """
     *_, last = randomised(model, "bottom_up", seed)
     before, after = (_entropy(explain(network, x, target)) for network in (model, last))
-    return mean_of((after - before) / before.clamp_min(1e-12), "higher")
+    # A map of one place, or of none, has no entropy to grow from.
+    return mean_of((after - before) / torch.where(before > 1e-9, before, torch.nan), "higher")
 
 
 def randomised(model: nn.Module, order: Order, seed: int) -> Iterator[nn.Module]:

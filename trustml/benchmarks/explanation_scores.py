@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trustml.contracts import Score
-from trustml.errors import BadInput
+from trustml.errors import BadInput, NotApplicable
 from trustml.metrics import LEVEL, median
 
 Better = Literal["higher", "lower"]
@@ -40,7 +40,7 @@ def mean_of(values: Tensor, better: Better, *, seed: int = 0) -> Measured:
     """Return the mean of values (B,) with its 95 % percentile bootstrap interval.
 
     Raises:
-        BadInput: not one value is a number.
+        NotApplicable: not one value is a number.
     """
     kept = _defined(values)
     low, high = _ends(_resampled(kept, seed))
@@ -52,7 +52,7 @@ def median_of(values: Tensor, better: Better) -> Measured:
     """Return the median of values (B,), none below 0, with its distribution-free interval.
 
     Raises:
-        BadInput: not one value is a number.
+        NotApplicable: not one value is a number.
     """
     kept = _defined(values)
     return Measured(values, median(kept, better, low=0.0), len(values) - len(kept))
@@ -63,6 +63,7 @@ def compare(first: Measured, second: Measured, *, seed: int = 0) -> Difference:
 
     Raises:
         BadInput: other samples, or scores that disagree on which way is better.
+        NotApplicable: no sample has a value of both.
     """
     better = first.score.better
     if first.values.shape != second.values.shape or better != second.score.better:
@@ -98,7 +99,7 @@ def _defined(values: Tensor) -> Tensor:
     kept = values.detach().double().cpu()
     kept = kept[~kept.isnan()]
     if not len(kept):
-        raise BadInput("not one sample has a value: there is nothing to score")
+        raise NotApplicable("not one sample has a value: there is nothing to score")
     return kept
 
 

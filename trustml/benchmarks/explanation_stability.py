@@ -29,7 +29,7 @@ def max_sensitivity(
     """Return the greatest ‖E(x + δ) - E(x)‖₂ / ‖E(x)‖₂ found (B,) with ‖δ‖∞ ≤ radius.
 
     Yeh et al. 2019, def. 2.2. A map that never changes gets 0, right or wrong: read it beside the
-    reference rows.
+    reference rows. Undefined where E(x) is zero everywhere.
 
     Args:
         explain: (x, target) → maps.
@@ -47,7 +47,9 @@ def max_sensitivity(
     """
     _check("max_sensitivity", radius, draws, climbs)
     still = explain(x, target).double().flatten(1)
-    size = still.norm(dim=1).clamp_min(1e-12)
+    # A map of zeros has no relative change.
+    size = still.norm(dim=1)
+    size = torch.where(size > 0, size, torch.nan)
 
     def moved(candidate: Tensor) -> Tensor:
         maps = explain(candidate, target).double().flatten(1)
@@ -62,7 +64,7 @@ def max_sensitivity(
         maps = explain(candidates.flatten(0, 1), target.repeat(len(group)))
         gaps = (maps.double().view(len(group), len(x), -1) - still).norm(dim=2) / size
         most = gaps.max(0)
-        better = most.values > best
+        better = ~(most.values <= best)
         best = torch.where(better, most.values, best)
         move = torch.where(_like(better, x), group[most.indices], move)
     if climbs:

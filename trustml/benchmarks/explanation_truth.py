@@ -125,12 +125,12 @@ class Mosaic(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """Return the quarters' mean features (B, D)."""
         found: Tensor = self.model.features(_quarters(x))  # type: ignore[operator]
-        return found.view(4, len(x), -1).mean(0)
+        return found.view(len(x), 4, -1).mean(1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, K)."""
         logits: Tensor = self.model(_quarters(x))
-        return logits.view(4, len(x), -1).mean(0)
+        return logits.view(len(x), 4, -1).mean(1)
 
 
 class Triggered(nn.Module):
@@ -177,9 +177,11 @@ def _joined(cells: Tensor) -> Tensor:
 
 
 def _quarters(x: Tensor) -> Tensor:
-    """Return the four quarters (4 B, C, H, W) of each image, cell after cell."""
+    """Return the quarters (4 B, C, H, W), image after image: halves of a batch stay halves."""
     height, width = (side // 2 for side in x.shape[2:])
-    return torch.cat([
+    cells = [
         x[:, :, row * height : (row + 1) * height, column * width : (column + 1) * width]
-        for row in (0, 1) for column in (0, 1)
-    ])  # fmt: skip
+        for row in (0, 1)
+        for column in (0, 1)
+    ]
+    return torch.stack(cells, 1).flatten(0, 1)

@@ -199,6 +199,26 @@ def test_what_a_rule_does_not_see_is_refused(
         method(network, x, torch.tensor([0, 1]), x)  # type: ignore[operator]
 
 
+class Warm(nn.Module):
+    """Logits divided by a temperature after the last layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x) / 2
+
+
+def test_what_a_network_does_after_its_layers() -> None:
+    """DeepLIFT takes the factor along; LRP would hand on the undivided logit."""
+    network, x, target = Warm(), torch.rand(2, 4), torch.tensor([0, 1])
+    wanted = network.head.weight.detach()[target] * x / 2
+    assert torch.allclose(deep_lift(network, x, target, x), wanted, atol=1e-6)
+    with pytest.raises(NotApplicable, match="does Div outside of its modules"):
+        lrp(network, x, target, x)
+
+
 @pytest.mark.parametrize("method", [deep_lift, lrp])
 def test_an_activation_without_a_rule_is_refused(method: object) -> None:
     """Else captum would treat it as linear and say nothing."""

@@ -25,6 +25,12 @@ _AFFINE = (
     "UpsampleBilinear2D", "AsStrided", "Alias", "Index", "ViewAs", "MkldnnConvolution", "Copy",
     "SplitWithSizes", "Flip", "Movedim", "Unfold", "Im2Col",
 )  # fmt: skip
+# Those of them that only move numbers about.
+_MOVES = (
+    "AccumulateGrad", "T", "Transpose", "Permute", "View", "UnsafeView", "ReshapeAlias", "Reshape",
+    "Squeeze", "Unsqueeze", "Select", "Slice", "Cat", "Stack", "Split", "Clone", "ToCopy", "Alias",
+    "AsStrided", "ViewAs", "Copy",
+)  # fmt: skip
 _PRODUCTS = ("Mul", "Addmm", "Mm", "Bmm", "Convolution", "MkldnnConvolution")
 
 
@@ -86,7 +92,8 @@ def refuse_unseen(
         network: what it is to explain.
         x: any input.
         bends: modules that the method has a rule for.
-        forks: whether an activation may go two ways (a residual connection).
+        forks: whether an activation may go two ways (a residual connection), or be added to and
+            scaled beside any module.
 
     Raises:
         NotApplicable: anything that the method would not see, with its name.
@@ -111,6 +118,8 @@ def refuse_unseen(
                 f"rule for, such as {bends[0].__name__}: take integrated_gradients"
             )
     _refuse_forks(name, graph, known, forks)
+    if not forks:
+        _refuse_loose(name, graph, calls)
     return calls
 
 
@@ -150,8 +159,25 @@ def _refuse_forks(name: str, graph: list[Any], known: dict[int, Call], forks: bo
             )
 
 
-def _nodes(end: Any) -> Iterator[Any]:
-    seen, waiting = set(), [end]
+def _refuse_loose(name: str, graph: list[Any], calls: list[Call]) -> None:
+    """Refuse arithmetic that no module does: a rule that walks the modules would leave it out."""
+    inside = {
+        node
+        for call in calls
+        if not list(call.module.children())
+        for node in _nodes(call.after, call.before)
+    }
+    for node in graph:
+        if node not in inside and _plain(node) not in _MOVES:
+            raise NotApplicable(
+                f"{name}: the network does {_plain(node)} outside of its modules, which its rule "
+                f"would leave out: take integrated_gradients"
+            )
+
+
+def _nodes(end: Any, start: Any = None) -> Iterator[Any]:
+    """Yield the nodes of the graph before `end`, itself included, back to `start`."""
+    seen, waiting = {start}, [end]
     while waiting:
         node = waiting.pop()
         if node is None or node in seen:

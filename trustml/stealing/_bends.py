@@ -16,6 +16,7 @@ from torch import Tensor
 TOLERANCE = 20.0
 # Distance of the two queries that give a slope, as a share of the interval they stand in.
 SLOPE_STEP = 1e-3
+END_STEP = 0.1
 NARROWEST = 1e-11
 # With fewer independent answers one or two bends can look like another; then the place is asked.
 CERTAIN = 3
@@ -78,6 +79,8 @@ class Line:
     def piece(self, t: float, a: float, b: float, value: Tensor | None = None) -> Piece:
         """Return the piece around t, from a query at t and one beside it towards the middle."""
         share = self.step * (math.atan(b / self.scale) - math.atan(a / self.scale))
+        if t in (a, b):  # a slope taken across a bend at an end would not be noticed
+            share *= END_STEP
         step = min(share * self.scale * (1 + (t / self.scale) ** 2), (b - a) / 2)
         if abs(t) > self.scale:
             step = min(step, abs(t) / 2)

@@ -15,8 +15,10 @@ from trustml.stealing._heights import Heights
 from trustml.stealing._normals import Beside, find_normals
 from trustml.stealing._units import Units, put_together
 
-# Of the copy's expected error, how much is let pass.
-ERRORS = 1.0
+# Relative gaps that matter to nobody, and are not looked into.
+SLACK = {torch.float32: 3e-5, torch.float64: 1e-7}
+# Points in a box stay this share of the way to its centre off the wall: steps need room.
+WALL = 0.01
 # Free inputs are checked this many box sides around the box too.
 AROUND = 2.0
 
@@ -50,13 +52,19 @@ def check(
     if not len(points):
         return Check(inf, inf, False)
     gaps = (units(points) - truth).abs().amax(1)
-    allowed = TOLERANCE * heights.noise(truth) + ERRORS * units.error(points)
+    allowed = _allowed(heights, units, points, truth)
     wrong = gaps > allowed
     worst = int((gaps / allowed).argmax())
     good = points[~wrong][0] if bool((~wrong).any()) else None
     return Check(
         float(gaps.max()), float(allowed[gaps.argmax()]), not wrong.any(), good, points[worst]
     )
+
+
+def _allowed(heights: Heights, units: Units, points: Tensor, truth: Tensor) -> Tensor:
+    """Return how far off (N,) a copy that lacks nothing may be."""
+    least = SLACK[heights.victim.dtype] * (1 + truth.abs().amax(1))
+    return least + TOLERANCE * heights.noise(truth) + units.error(points)
 
 
 def _points(heights: Heights, pool: Tensor, count: int, random: torch.Generator) -> Tensor:
@@ -68,7 +76,9 @@ def _points(heights: Heights, pool: Tensor, count: int, random: torch.Generator)
         points[1::3] = (domain.low + side / 2 + AROUND * side * far)[1::3]
     if len(pool):
         rows = torch.randint(len(pool), (count,), generator=random)
-        points[::3] = pool.flatten(1).double()[rows][::3]
+        points[::2] = pool.flatten(1).double()[rows][::2]
+    if heights.victim.terms.inputs != "free":
+        points = points + WALL * (domain.low + side / 2 - points)
     return points
 
 
@@ -83,7 +93,7 @@ def find_missing(
     length = float((bad - good).norm())
     direction = (bad - good) / length
     ends = torch.stack([good, bad])
-    blur = float((heights.noise(units(ends)) + units.error(ends)).max())
+    blur = float(_allowed(heights, units, ends, units(ends)).max()) / TOLERANCE
 
     def rest(points: Tensor) -> Tensor:
         return heights(points) - units(points)
@@ -101,8 +111,10 @@ def find_missing(
         wall = torch.where(directions > 0, domain.high - point, domain.low - point)
         return (wall / directions).nan_to_num(nan=inf).amin(dim=1)
 
+    # A short step changes the copy's own error as little as the error's slope: it is no noise.
+    noise = float(heights.noise(units(ends)).max())
     beside = Beside(
-        rest, lambda answers: torch.full((len(answers),), blur, dtype=torch.float64), room,
+        rest, lambda answers: torch.full((len(answers),), noise, dtype=torch.float64), room,
         good, direction, 0.0, length, length,
     )  # fmt: skip
     off = torch.zeros(len(bends.places), dtype=torch.bool)

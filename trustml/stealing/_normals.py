@@ -57,15 +57,15 @@ class Normals:
     """Normals n (h, D) with n·v = 1, the Jacobian A (K, D) left of all bends, the signs.
 
     `flipped` (h,) says which units are on left of their bend; None where the network has a skip.
-    `margin` is how far from 0 and 1 the least certain sign came out; `doubt` is the expected error
-    of an entry of n, relative to its length.
+    `margin` is how far from 0 and 1 the least certain sign came out; `doubt` (h,) is the expected
+    error of an entry of each n, relative to its length.
     """
 
     normals: Tensor
     jacobian: Tensor
     flipped: Tensor | None
     margin: float
-    doubt: float
+    doubt: Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,7 +116,7 @@ def find_normals(
     normals = along @ basis.T
     known = flipped is not None
     jacobian = -(bends.jumps.T * flipped) @ normals if known else slopes @ basis.T
-    doubt = float((stand.doubt[:width] / normals.norm(dim=1)).max()) if width else 0.0
+    doubt = stand.doubt[:width] / normals.norm(dim=1)
     return Normals(normals, jacobian, flipped, margin, doubt)
 
 

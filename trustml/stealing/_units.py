@@ -7,7 +7,7 @@ from torch import Tensor
 
 from trustml.contracts import Domain
 from trustml.stealing._bends import Bends
-from trustml.stealing._normals import Normals
+from trustml.stealing._normals import MARGIN, Normals
 from trustml.stealing._relu_copy import ReluCopy
 
 
@@ -15,15 +15,15 @@ from trustml.stealing._relu_copy import ReluCopy
 class Units:
     """heights(x) = bias + around x + Σ_i outer_i · relu(inner_i · [x, 1]).
 
-    inner (h, D+1), outer (H, h), bias (H,), around (H, D). `doubt` is the expected relative error
-    of the normals.
+    inner (h, D+1), outer (H, h), bias (H,), around (H, D). `doubt` (h,) is the expected
+    relative error of each normal.
     """
 
     inner: Tensor
     outer: Tensor
     bias: Tensor
     around: Tensor
-    doubt: float
+    doubt: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return heights (B, H) at x (B, D)."""
@@ -35,9 +35,8 @@ class Units:
 
     def error(self, x: Tensor) -> Tensor:
         """Return how far off the heights at x (B, D) may be by the doubt (B,)."""
-        length = self.inner[:, :-1].norm(dim=1) * self.outer.abs().amax(dim=0)
-        away = (x.norm(dim=1) + 1) * float(length.square().sum().sqrt())
-        return self.doubt * away
+        size = (self.outer.abs().amax(dim=0) * self.doubt).norm()
+        return size * (x.norm(dim=1) + 1)
 
     def and_(self, other: "Units") -> "Units":
         """Return both added up."""
@@ -46,7 +45,7 @@ class Units:
             torch.cat([self.outer, other.outer], dim=1),
             self.bias + other.bias,
             self.around + other.around,
-            max(self.doubt, other.doubt),
+            torch.cat([self.doubt, other.doubt]),
         )
 
     def copy(self, domain: Domain, mixing: Tensor, pure: bool) -> ReluCopy:
@@ -78,3 +77,23 @@ def put_together(bends: Bends, normals: Normals, origin: Tensor, direction: Tens
     point = origin + best.t * direction
     bias = best.value - units(point[None])[0]
     return Units(units.inner, units.outer, bias, around, normals.doubt)
+
+
+def without_way_around(units: Units) -> tuple[Units, float] | None:
+    """Return the same heights with units turned round so that no affine rest is left, if they are.
+
+    The rest of a network without a way around is −Σ z_i outer_i n_iᵀ over the units that are
+    written the wrong way round, z_i = 1; the margin is how far the least certain z is from 0 or 1.
+    """
+    n, outer = units.inner[:, :-1], units.outer
+    system = (outer.T @ outer) * (n @ n.T)
+    wanted = -((outer.T @ units.around) * n).sum(dim=1)
+    z = torch.linalg.lstsq(system, wanted[:, None], driver="gelsd").solution[:, 0]
+    turned = z.round().clamp(0, 1)
+    rest = units.around + (outer * turned) @ n
+    margin = float((z - turned).abs().max()) if len(z) else 0.0
+    if margin > MARGIN or float(rest.norm()) > MARGIN * float(units.around.norm()):
+        return None
+    inner = torch.where(turned[:, None] > 0, -units.inner, units.inner)
+    bias = units.bias + outer @ (turned * units.inner[:, -1])
+    return Units(inner, outer, bias, torch.zeros_like(rest), units.doubt), margin

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +14,15 @@ from trustml.stealing._bends import Bends, Line, find_bends
 from trustml.stealing._heights import Heights
 from trustml.stealing._missing import Check, check, find_missing
 from trustml.stealing._normals import Beside, Normals, find_normals
-from trustml.stealing._units import Units, put_together
+from trustml.stealing._units import Units, put_together, without_way_around
 from trustml.victim import least_access, least_budget
 
 # How far the line goes where inputs are free, in box sides: bends get rare as 1/t.
 FAR = 1e5
 # In a box the line stops this far from the wall, as a share of its length: steps need room.
 WALL = 0.02
+# Where units may have been out of the line's reach, that many times the checks must agree.
+THOROUGH = 16
 
 
 @stealer(
@@ -55,23 +58,28 @@ def relu_exact(
     heights = Heights(victim)
     units, pure, home, facts = _first_line(heights, random)
     earlier = [Theft(_copy(units, heights, pure), {}, victim.queries - before)]
-    verdict = Check(math.inf, math.inf, False)
-    for repair in range(repairs + 1):
-        try:
+    verdict, passed, repaired = Check(math.inf, math.inf, False), 0, 0
+    try:
+        while passed < (checks if pure else THOROUGH * checks):
             verdict = check(heights, units, pool, checks, random)
-            if verdict.right or repair == repairs or verdict.bad is None:
-                break
+            passed += checks
+            if verdict.right:
+                continue
             good = home if verdict.good is None else verdict.good
             more = find_missing(heights, units, good, verdict.bad, random)
-        except BudgetSpent:
-            break
-        if more is None:
-            break
-        units, pure = more, False
-        earlier.append(Theft(_copy(units, heights, pure), {}, victim.queries - before))
+            if more is None or repaired == repairs:
+                break
+            units, pure, passed, repaired = more, False, 0, repaired + 1
+            earlier.append(Theft(_copy(units, heights, pure), {}, victim.queries - before))
+    except BudgetSpent:
+        verdict = replace(verdict, right=False)
+    turned = None if pure else without_way_around(units)
+    if turned is not None:
+        units, pure = turned[0], True
+        facts |= {"signs found": True, "rounding margin of the signs": turned[1]}
     certificate = facts | {
         "units": len(units.inner),
-        "repairs": len(earlier) - 1,
+        "repairs": repaired,
         "largest gap at the checks": verdict.gap,
         "gap that rounding explains": verdict.allowed,
         "right": verdict.right,
@@ -80,7 +88,7 @@ def relu_exact(
     if pure and verdict.right:
         up_to = "units" if victim.terms.answers == Access.LOGITS else "units and shift"
     copy = _copy(units, heights, pure)
-    return Theft(copy, certificate, victim.queries - before, up_to, tuple(earlier[:-1]))
+    return Theft(copy, certificate, victim.queries - before, up_to, tuple(earlier[: repaired or 0]))
 
 
 def _check_terms(victim: Victim, checks: int, repairs: int) -> None:
@@ -122,7 +130,9 @@ def _facts(bends: Bends, normals: Normals, on_line: int) -> dict:
         "bends on the line": len(bends.places),
         "bends too close to tell apart": bends.unresolved,
         "queries on the line": on_line,
-        "expected relative error of a normal": normals.doubt,
+        "expected relative error of a normal": float(normals.doubt.max())
+        if len(normals.doubt)
+        else 0.0,
         "signs found": normals.flipped is not None,
         "rounding margin of the signs": normals.margin if math.isfinite(normals.margin) else None,
     }
@@ -147,6 +157,8 @@ def _through(heights: Heights, random: torch.Generator) -> Beside:
     spread = torch.rand(heights.size, generator=random, dtype=torch.float64) - 0.5
     origin = center + 0.1 * side * spread
     direction = torch.randn(heights.size, generator=random, dtype=torch.float64)
+    if terms.inputs != "free":  # nearly a diagonal: the longest way through
+        direction = direction.sign() * (1 + torch.rand(heights.size, generator=random).double())
     direction /= direction.norm()
     scale = side * math.sqrt(heights.size) / 2
 

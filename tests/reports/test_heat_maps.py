@@ -21,7 +21,7 @@ def picture(png: bytes) -> NDArray[np.float64]:
 def coloured(image: NDArray[np.float64], channel: int) -> NDArray[np.intp]:
     """Return the places (N, 2) where one channel outshines the others by far."""
     others = [other for other in range(3) if other != channel]
-    return np.argwhere(image[..., channel] - image[..., others].max(-1) > 0.2)
+    return np.argwhere(image[..., channel] - image[..., others].max(-1) > 0.15)
 
 
 def test_red_speaks_for_and_blue_against() -> None:

@@ -23,7 +23,7 @@ def stack(
     validation: Outputs,
     /,
     *,
-    samples: int | None = 10_000,
+    samples: int | None = None,
     penalty: float = 1.0,
 ) -> Scorer:
     """Score by the log odds of an error, (B,), as a logistic regression on validation errors says.
@@ -32,7 +32,8 @@ def stack(
     units of its spread over the validation outputs.
 
     Args:
-        samples: how many training samples the trust score looks among, or none for all.
+        samples: how many training samples the trust score looks among, or none for all: fewer see
+            less, on MNIST 10 000 cost a good part of what it adds to the highest probability.
         penalty: half the squared weights count so much beside the summed loss.
 
     Raises:

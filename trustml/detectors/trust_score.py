@@ -12,7 +12,7 @@ from trustml.registry import detector
 
 @detector(source="Jiang et al. 2018, arXiv:1805.11783, section 3", reads=("logits", "features"))
 def trust_score(
-    model: Classifier, train: Outputs, validation: Outputs, /, *, samples: int | None = 10_000
+    model: Classifier, train: Outputs, validation: Outputs, /, *, samples: int | None = None
 ) -> Scorer:
     """Score by d / (d + d'), (B,), d the distance to the answered class and d' to any other.
 
@@ -20,7 +20,7 @@ def trust_score(
     down, from 0 to 1. No reference is filtered out (alpha = 0).
 
     Args:
-        samples: how many training samples to look among, or none for all.
+        samples: how many training samples to look among, or none for all: fewer see less.
 
     Raises:
         NotApplicable: no logits, no features, or training labels of one class.

@@ -52,7 +52,7 @@ SCHEDULES = {
     # Croce & Hein 2020, section 6 and the authors' table of versions; L1: 2021, section 5.
     ("standard", "linf"): ["apgd 1", "apgd_targeted 9", "fab 9", "square 5000"],
     ("standard", "l2"): ["apgd 1", "apgd_targeted 9", "fab 9", "square 5000"],
-    ("standard", "l1"): ["apgd 5", "apgd_targeted 5", "fab 9"],
+    ("standard", "l1"): ["apgd 5", "apgd_targeted 5", "fab 9", "square 5000"],
     ("rand", "linf"): ["apgd 20", "apgd dlr 20"],
     ("plus", "linf"): [
         "apgd 5", "apgd 5 dlr", "fab 5", "square 5000", "apgd_targeted 9", "fab 9",

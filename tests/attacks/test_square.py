@@ -1,6 +1,7 @@
 """Square against closed forms of linear models, its published schedule, and its own bookkeeping."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from trustml.access import Handed
 from trustml.affine import minimal_distance
 from trustml.attacks._losses import margin
+from trustml.attacks._square_moves import Hunt, tiles, to_a_dipole
 from trustml.attacks._windows import plane_of
 from trustml.attacks.square import Schedule, square
 from trustml.contracts import Access
@@ -79,7 +81,42 @@ def test_l2_finds_what_is_near_and_nothing_nearer_than_can_be(
         assert bool((fooled(model, candidate, y) == expected).all())
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize(("shape", "share"), [((1, 6, 6), 2.5), ((4,), 1.25)], ids=str)
+def test_l1_finds_what_is_near_and_nothing_nearer_than_can_be(
+    shape: tuple[int, ...], share: float
+) -> None:
+    """The optimum moves the entry of the largest weight alone; dipoles move nine or three."""
+    model, x, y = linear(2, shape)
+    truth = least(model, x, y, "l1")
+    for times, expected in ((share, True), (0.98, False)):
+        threat = Lp("l1", times * truth)
+        candidate = square(model, x, y, threat, random=keyed(1, IDS), queries=1500)
+        assert bool(threat.contains(candidate, x).all())
+        assert bool((fooled(model, candidate, y) == expected).all())
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_dipole_spends_what_is_free(order: int) -> None:
+    """Far from the walls the move's norm is the budget after each query, neither less nor more."""
+    plane, count = plane_of((2, 9, 9)), 7
+    x = torch.rand(count, 162)
+    wide = torch.full_like(x, 100.0)
+    epsilon = torch.rand(count, 1) + 0.5
+    hunt = Hunt(
+        IDS[:count], x, IDS[:count], -wide, wide, epsilon, x, x.new_zeros(count), x.new_zeros(0)
+    )
+    hunt = replace(hunt, point=tiles(hunt, plane, keyed(0, IDS[:count]), order))
+    for step in range(6):
+        size = (hunt.point - x).norm(order, dim=1, keepdim=True)
+        assert torch.allclose(size, epsilon, rtol=1e-4)
+        draw = keyed(step, IDS[:count]).uniform((7,), "draw")
+        point = hunt.point.clone()
+        for patch in to_a_dipole(hunt, plane, 0.1, draw, order):
+            point.scatter_(1, patch.index, patch.new)
+        hunt = replace(hunt, point=point)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_an_unbounded_budget_fools_all(norm: str) -> None:
     """Within the box a linear model with classes on both sides has no robust sample."""
     model, x, y = linear(2, (1, 5, 5))
@@ -88,7 +125,7 @@ def test_an_unbounded_budget_fools_all(norm: str) -> None:
     assert bool(fooled(model, candidate, y).all())
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_targets_are_reached(norm: str) -> None:
     """The wanted class is the second of two, so what is wanted is the same as any misreading."""
     model, x, y = linear(2, (12,))
@@ -98,7 +135,7 @@ def test_targets_are_reached(norm: str) -> None:
 
 
 @pytest.mark.parametrize("restarts", [1, 3])
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_every_query_is_spent_and_none_more(norm: str, restarts: int) -> None:
     """A robust sample takes its first look and equal shares of the rest; BudgetSpent is not met."""
     model, x, y = linear(2, (1, 4, 4))
@@ -118,7 +155,7 @@ def test_the_won_leave() -> None:
     assert bool((handed.forwards[6:] == 200).all())
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_neither_companions_nor_order_matter(norm: str) -> None:
     """Bit for bit: random numbers belong to samples, and so do windows."""
     model, x, y = linear(3, (2, 5, 4))
@@ -153,6 +190,8 @@ def test_window_sizes_follow_the_paper() -> None:
     plan = Schedule(plane_of((1, 28, 28)), "linf", 0.8, 10_000)
     asked = (10, 11, 51, 201, 501, 1001, 2001, 4001, 6001, 8001)
     assert [plan.share(step) for step in asked] == [0.8 / 2**k for k in range(10)]
+    half = (Schedule(plan.plane, norm, 0.8, 5_000).share(26) for norm in ("linf", "l1"))
+    assert list(half) == [0.2, 0.4]
 
 
 def test_no_query_repeats_the_point_that_it_starts_from() -> None:
@@ -187,7 +226,7 @@ def test_each_sample_has_a_window_of_its_own() -> None:
     assert len({tuple(row.tolist()) for row in changed}) > 4
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_the_best_point_seen_comes_back(norm: str) -> None:
     """Among all points asked about, the input itself left out, none has a higher margin."""
     model, x, y = linear(3, (1, 6, 6))

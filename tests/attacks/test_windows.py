@@ -65,11 +65,21 @@ def test_the_hill_is_that_of_the_paper() -> None:
     assert torch.allclose(dipole((3, 4), across=True), expected.T)
 
 
+def test_the_hill_of_l1_is_steeper() -> None:
+    """By hand for height 4, width 3: 1 + 1/16 in the middle, 1/16 around it; sizes add up to 1."""
+    hill = torch.tensor([[1.0, 1.0, 1.0], [1.0, 17.0, 1.0]]) / 22
+    expected = torch.cat([hill, -hill]) / 2
+    assert torch.allclose(dipole((4, 3), across=False, order=1), expected)
+
+
 @pytest.mark.parametrize("window", [(1, 1), (1, 4), (5, 1), (3, 3), (2, 7), (6, 6)], ids=str)
 @pytest.mark.parametrize("across", [False, True])
-def test_a_dipole_has_norm_one_and_two_signs(window: tuple[int, int], across: bool) -> None:
-    shape = dipole(window, across)
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_dipole_has_norm_one_and_two_signs(
+    window: tuple[int, int], across: bool, order: int
+) -> None:
+    shape = dipole(window, across, order)
     assert tuple(shape.shape) == window
-    assert torch.isclose(shape.norm(), torch.tensor(1.0))
+    assert torch.isclose(shape.norm(order), torch.tensor(1.0))
     if window != (1, 1):
         assert bool((shape > 0).any() & (shape < 0).any())

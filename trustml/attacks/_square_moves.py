@@ -1,4 +1,4 @@
-"""How the Square attack begins and moves: vertices of the Linf ball, dipoles on the L2 sphere."""
+"""How the Square attack begins and moves: vertices of the Linf ball, dipoles in L2 and L1."""
 
 from dataclasses import dataclass
 
@@ -53,25 +53,30 @@ def to_a_wall(hunt: Hunt, plane: Plane, share: float, draw: Tensor) -> tuple[Pat
     return (Patch(index, torch.where(up ^ same, upper, lower), old),)
 
 
-def tiles(hunt: Hunt, plane: Plane, random: Random) -> Tensor:
-    """Return points (B, D) on the L2 sphere: five by five dipoles or more of random signs."""
+def tiles(hunt: Hunt, plane: Plane, random: Random, order: int = 2) -> Tensor:
+    """Return points (B, D) on the sphere of that norm: five by five dipoles of random signs."""
     height, width = max(plane.rows // 5, 1), max(plane.columns // 5, 1)
     down, right = plane.rows // height, plane.columns // width
     sign = random.integers(2, (plane.channels, down, 1, right, 1), "sign").to(hunt.x.dtype) * 2 - 1
     lying = random.integers(2, (1, down, 1, right, 1), "lying") == 1
-    shape = [dipole((height, width), across).to(hunt.x) for across in (True, False)]
+    shape = [dipole((height, width), across, order).to(hunt.x) for across in (True, False)]
     one, other = (tile[:, None, :] for tile in shape)
     tiled = (sign * torch.where(lying, one, other)).flatten(4, 5).flatten(2, 3)
     spare_rows, spare_columns = plane.rows - down * height, plane.columns - right * width
     top, left = spare_rows // 2, spare_columns // 2
     edges = (left, spare_columns - left, top, spare_rows - top)
     move = torch.nn.functional.pad(tiled, edges).flatten(1)
-    point = hunt.x + move * (hunt.epsilon / _size(move))
+    point = hunt.x + move * (hunt.epsilon / _size(move, 1, order))
     return torch.minimum(torch.maximum(point, hunt.lower), hunt.upper)
 
 
-def to_a_dipole(hunt: Hunt, plane: Plane, share: float, draw: Tensor) -> tuple[Patch, ...]:
-    """Return one window put back to x, and another that takes what is free as one more dipole."""
+def to_a_dipole(
+    hunt: Hunt, plane: Plane, share: float, draw: Tensor, order: int = 2
+) -> tuple[Patch, ...]:
+    """Return one window put back to x, and another that takes what is free as one more dipole.
+
+    What is free is counted as the norm of that order adds up: squares in L2, sizes in L1.
+    """
     window = _odd_window(plane, share)
     give, take = plane.entries(window, draw[:, :2]), plane.entries(window, draw[:, 2:4])
     x_give, x_take, given = (
@@ -80,14 +85,20 @@ def to_a_dipole(hunt: Hunt, plane: Plane, share: float, draw: Tensor) -> tuple[P
     old = (hunt.point.gather(1, take) - x_take).unflatten(1, (plane.channels, -1))
     bare = hunt.point.scatter(1, give, x_give)
     rest = bare.gather(1, take)
-    spent = (hunt.point - hunt.x).double().square().sum(1, keepdim=True)
-    freed = _mass(given - x_give, plane) + _mass(rest - x_take, plane)
-    budget = (hunt.epsilon.double().square() - spent).clamp_min(0) / plane.channels + freed
-    both = torch.stack([dipole(window, across).flatten() for across in (True, False)]).to(hunt.x)
+    spent = _mass(hunt.point - hunt.x, 1, order)
+    freed, taken = (
+        _mass(move.unflatten(1, (plane.channels, -1)), 2, order)
+        for move in (given - x_give, rest - x_take)
+    )
+    free = (hunt.epsilon.double() ** order - spent).clamp_min(0) / plane.channels
+    budget = (free[:, None] + freed + taken) ** (1 / order)
+    both = torch.stack([dipole(window, across, order).flatten() for across in (True, False)])
     sign = torch.where(draw[:, 5:] < 0.5, -1.0, 1.0).to(hunt.x.dtype)[:, :, None]
-    shape = torch.where(draw[:, 4:5] < 0.5, both[:1], both[1:])[:, None] * sign
-    move = shape + old / (_size(old, 2) + 1e-12)
-    move = move / (_size(move, 2) + 1e-12) * budget.sqrt().to(hunt.x.dtype)[:, :, None]
+    shape = (
+        torch.where(draw[:, 4:5] < 0.5, both[:1].to(hunt.x), both[1:].to(hunt.x))[:, None] * sign
+    )
+    move = shape + old / (_size(old, 2, order) + 1e-12)
+    move = move / (_size(move, 2, order) + 1e-12) * budget.to(hunt.x.dtype)
     new = x_take + move.flatten(1)
     lower, upper = (wall.gather(1, take) for wall in (hunt.lower, hunt.upper))
     new = torch.minimum(torch.maximum(new, lower), upper)
@@ -105,11 +116,13 @@ def _odd_window(plane: Plane, share: float) -> tuple[int, int]:
     return height, width
 
 
-def _mass(move: Tensor, plane: Plane) -> Tensor:
-    """Return the sum of squares (B, C) of moves (B, n) in float64."""
-    return move.double().square().unflatten(1, (plane.channels, -1)).sum(2)
+def _mass(move: Tensor, dim: int, order: int) -> Tensor:
+    """Return Σ |move|^order along an axis in float64, so that it rounds the same in any batch."""
+    wide = move.double()
+    return (wide.square() if order == 2 else wide.abs()).sum(dim, keepdim=True)
 
 
-def _size(move: Tensor, dim: int = 1) -> Tensor:
-    """Return norms along an axis, summed in float64 so that they round the same in any batch."""
-    return move.double().square().sum(dim, keepdim=True).sqrt().to(move.dtype)
+def _size(move: Tensor, dim: int, order: int) -> Tensor:
+    """Return norms along an axis."""
+    total = _mass(move, dim, order)
+    return (total.sqrt() if order == 2 else total).to(move.dtype)

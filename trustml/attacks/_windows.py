@@ -52,25 +52,29 @@ def plane_of(shape: torch.Size | tuple[int, ...]) -> Plane:
     return Plane(1, 1, torch.Size(shape).numel())
 
 
-def dipole(window: tuple[int, int], across: bool) -> Tensor:
+def dipole(window: tuple[int, int], across: bool, order: int = 2) -> Tensor:
     """Return a hill above a valley (height, width), or `across`: beside it; of norm 1.
 
-    The update of Andriushchenko et al. 2020, section 3.3, for windows of any shape.
+    The update of Andriushchenko et al. 2020, section 3.3, for windows of any shape; for order 1 the
+    steeper one of Croce & Hein 2021, its L1 norm being 1.
     """
     height, width = window
     if height * width == 1:
         return torch.ones(1, 1)
     if (across and width > 1) or height == 1:
-        return dipole((width, height), False).T
+        return dipole((width, height), False, order).T
     half = height // 2
-    both = torch.cat([_hill(half, width), -_hill(height - half, width)])
-    return both / both.norm()
+    both = torch.cat([_hill(half, width, order), -_hill(height - half, width, order)])
+    return both / both.norm(order)
 
 
-def _hill(height: int, width: int) -> Tensor:
-    """Return a pyramid of steps, 1/1² + 1/2² + … from the outermost ring to the middle; norm 1."""
+def _hill(height: int, width: int, order: int) -> Tensor:
+    """Return a pyramid of steps, 1/1² + 1/2² + … from the outermost ring to the middle; norm 1.
+
+    For order 1 the steps are 1/1⁴ + 1/2⁴ + …: most of it stands on few entries.
+    """
     row, column = (torch.arange(side) - side // 2 for side in (height, width))
     ring = torch.maximum(row.abs()[:, None], column.abs()[None])
-    steps = 1.0 / torch.arange(1, max(height, width) // 2 + 2).square()
+    steps = 1.0 / torch.arange(1, max(height, width) // 2 + 2) ** (2 if order == 2 else 4)
     hill = steps.flip(0).cumsum(0).flip(0)[ring]
-    return hill / hill.norm()
+    return hill / hill.norm(order)

@@ -45,8 +45,7 @@ def autoattack(
     along the mean gradient of 20 passes.
 
     With fewer than 4 classes (untargeted: 3) the DLR loss has no denominator and the plain margin
-    is climbed. In L1, as published, standard has 5 restarts and 5 targets of APGD; Square knows no
-    L1 ball here and is left out, so that an L1 verdict may be a little above the published one.
+    is climbed. In L1, as published, standard has 5 restarts and 5 targets of APGD.
 
     Args:
         model: gives logits with a gradient.
@@ -82,16 +81,16 @@ def _stages(version: Version, norm: Norm, steps: int, queries: int) -> list[Stag
     sparse = norm == "l1"
     walk_to = _stage(apgd_targeted, steps=steps, targets=5 if sparse else 9)
     border_to = _stage(fab, steps=steps, targets=9, stop_inside=True)
-    windows = [] if sparse else [_stage(square, queries=queries)]
+    windows = _stage(square, queries=queries)
     if version == "plus":
         again = [
             _stage(apgd, steps=steps, restarts=5),
             _stage(apgd, steps=steps, restarts=5, loss="dlr"),
             _stage(fab, steps=steps, restarts=5, stop_inside=True),
         ]
-        return [*again, *windows, walk_to, border_to]
+        return [*again, windows, walk_to, border_to]
     walk = _stage(apgd, steps=steps, restarts=5 if sparse else 1)
-    return [walk, walk_to, border_to, *windows]
+    return [walk, walk_to, border_to, windows]
 
 
 def _stage(method: Attack, **options: Any) -> Stage:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -30,9 +31,9 @@ Search = Callable[[Classifier, Hunt], Tensor]
 
 
 @attack(
-    source="Andriushchenko et al. 2020, arXiv:1912.00049",
+    source="Andriushchenko et al. 2020, arXiv:1912.00049; L1: Croce & Hein 2021, arXiv:2103.01208",
     needs=Access.PROBABILITIES,
-    norms=("linf", "l2"),
+    norms=("linf", "l2", "l1"),
 )
 def square(
     model: Classifier,
@@ -95,7 +96,8 @@ class Schedule:
 
     def share(self, step: int) -> float:
         """Return the share of the entries that the window of this query covers."""
-        done = 10_000 * step // self.steps
+        # In L1, where wide windows pay longer, the source counts queries and not their share.
+        done = step if self.norm == "l1" else 10_000 * step // self.steps
         return self.initial_share / 2 ** sum(done > place for place in _HALVINGS)
 
     @property
@@ -192,6 +194,7 @@ def put(held: Hunt, hunt: Hunt) -> None:
 _MOVES: dict[str, tuple[Callable[[Hunt, Plane, Random], Tensor], Propose]] = {
     "linf": (stripes, to_a_wall),
     "l2": (tiles, to_a_dipole),
+    "l1": (partial(tiles, order=1), partial(to_a_dipole, order=1)),
 }
 
 
@@ -201,8 +204,8 @@ def standing(x: Tensor, y: Tensor, threat: Threat) -> Hunt:
     lower, upper = torch.full_like(x, threat.low), torch.full_like(x, threat.high)
     if threat.norm == "linf":
         lower, upper = interval(x, epsilon, threat.low, threat.high)
-    # No move within the box is longer than its diagonal, so an infinite budget is that.
-    count = x[0].numel() ** 0.5
+    # No move within the box is longer than the box is wide, so an infinite budget is that.
+    count = x[0].numel() ** (1.0 if threat.norm == "l1" else 0.5)
     far = epsilon.clamp(max=(threat.high - threat.low) * count).reshape(-1, 1)
     # A hair's breadth inside, so that the projection at the end need not move what was judged.
     blur = torch.finfo(x.dtype).eps * max(abs(threat.low), abs(threat.high)) * count

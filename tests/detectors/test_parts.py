@@ -11,12 +11,12 @@ from trustml.contracts import Outputs
 from trustml.errors import BadInput, NotApplicable
 from trustml.registry import Plugin, get
 
-# The autoencoder is fitted for long, and the median filter needs images: they have tests of their
-# own.
+# The autoencoder and ConfidNet are fitted for long, and the median filter needs images: they have
+# tests of their own.
 PLUGINS = [
     get("detector", name)
     for name in built_in_names("detector")
-    if name not in ("vae", "feature_squeezing")
+    if name not in ("vae", "confidnet", "feature_squeezing")
 ]
 on_every_detector = pytest.mark.parametrize("plugin", PLUGINS, ids=lambda plugin: plugin.name)
 

@@ -45,7 +45,7 @@ def odin(
 
     Raises:
         NotApplicable: the model's answers have no gradient.
-        BadInput: no validation outputs to choose by, or answers that are no numbers.
+        BadInput: no validation outputs, or answers that are no numbers.
         BadOption: a temperature outside 0.001 to 1000, or an epsilon that is below 0.
     """
     degrees = least_loss(validation) if temperature is None else temperature
@@ -54,6 +54,10 @@ def odin(
         epsilon = _best_step(model, train, validation, degrees)
     need_between("odin", 0, 1e6, epsilon=epsilon)
     step = epsilon
+    if step:
+        # One input tells whether there are gradients, before any are scored.
+        need_rows(validation, "validation")
+        _direction(model, validation.x[:1], degrees)
 
     def change(outputs: Outputs) -> Outputs:
         x = outputs.x

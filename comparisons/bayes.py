@@ -112,7 +112,7 @@ def last_layer(rounds: int) -> None:
         )
         parts = questions.split(BATCH)
         return (
-            lambda: laplace.predict(layer, questions),
+            lambda: laplace.predict(layer, questions, link="probit"),
             lambda: torch.cat([peer(part, link_approx="probit") for part in parts]),
         )
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, softmax
 
 from trustml.bayes import laplace
+from trustml.bayes.curvature import Kronecker, contrasts
 from trustml.bayes.laplace import LastLayer, fit_last_layer, log_evidence, predict
 from trustml.errors import BadInput, BadOption, NotApplicable
 
@@ -103,6 +104,41 @@ def test_variances_are_the_diagonal_of_the_covariance(problem: Problem, shape: d
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_contrasts_are_those_of_the_covariance(problem: Problem, shape: dict) -> None:
+    """The short way through the eigenvectors gives what the whole covariance does."""
+    layer = problem.fit(prior_precision=1.0, **shape)
+    expected = contrasts(layer.logit_covariance(problem.far))
+    assert torch.allclose(layer.contrast_variances(problem.far), expected, rtol=1e-10)
+
+
+def test_contrasts_do_not_see_a_common_shift_and_keep_independent_logits() -> None:
+    """C + s·11ᵀ is the covariance of logits to which a shift of variance s was added."""
+    generator = torch.Generator().manual_seed(0)
+    root = torch.randn(5, K, K, generator=generator, dtype=torch.float64)
+    covariance = root @ root.mT
+    assert torch.allclose(contrasts(covariance), contrasts(covariance + 1e4), rtol=1e-7)
+    variances = torch.tensor([[0.5, 2.0, 2.0, 3.5], [1.0, 1.0, 1.0, 1.0]]).double()
+    assert torch.allclose(contrasts(torch.diag_embed(variances)).mean(1), variances.mean(1))
+    assert torch.allclose(contrasts(torch.diag_embed(variances[1:])), variances[1:])
+
+
+def test_contrast_link_is_right_where_the_shift_is_all_there_is() -> None:
+    """A firm belief about differences, none about the shift: the softmax of the mean is exact."""
+    mean = torch.tensor([2.0, 0.0, -1.0]).double()
+    sure = LastLayer(
+        mean[:, None], torch.zeros(3).double(),
+        Kronecker(torch.linalg.eigh(1e9 * (3 * torch.eye(3) - torch.ones(3, 3)).double()),
+                  torch.linalg.eigh(torch.eye(2).double()), 0.01), None,
+    )  # fmt: skip
+    x = torch.ones(1, 1).double()
+    assert float(sure.logit_variances(x).min()) > 50
+    assert torch.allclose(predict(sure, x), softmax(mean, 0)[None], atol=1e-6)
+    assert (predict(sure, x, link="probit") - softmax(mean, 0)).abs().max() > 0.2
+    sampled = predict(sure, x, link="monte_carlo", draws=20)
+    assert torch.allclose(sampled, softmax(mean, 0)[None], atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_draws_have_the_stated_covariance(problem: Problem, shape: dict) -> None:
     layer, draws = problem.fit(prior_precision=1.0, **shape), 4000
     weights = [layer.draw(number) for number in range(draws)]
@@ -126,8 +162,9 @@ def test_links_agree_where_they_must(problem: Problem) -> None:
     """Monte Carlo is the truth as draws grow; the probit link is close; a firm prior gives MAP."""
     layer = problem.fit(structure="full", prior_precision=2.0)
     sampled = predict(layer, problem.h, link="monte_carlo", draws=3000)
-    probit, bridge = predict(layer, problem.h), predict(layer, problem.h, link="bridge")
+    probit, bridge = (predict(layer, problem.h, link=link) for link in ("probit", "bridge"))
     assert (probit - sampled).abs().max() < 0.05
+    assert (predict(layer, problem.h) - sampled).abs().max() < 0.05
     assert (bridge - sampled).abs().mean() < 0.05
     firm = predict(problem.fit(structure="full", prior_precision=1e9), problem.h)
     at_map = softmax(problem.h @ problem.weight.T + problem.bias, dim=1)
@@ -207,7 +244,7 @@ def test_bad_input(problem: Problem) -> None:
             problem.fit(prior_precision=wrong)
     with pytest.raises(BadOption, match="kronecker, full"):
         problem.fit(structure="diagonal")
-    with pytest.raises(BadOption, match="probit, bridge, monte_carlo"):
+    with pytest.raises(BadOption, match="contrast, probit, bridge, monte_carlo"):
         predict(problem.fit(prior_precision=1.0), problem.h, link="logit")  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="layer reads"):
         predict(problem.fit(prior_precision=1.0), problem.h[:, :3])

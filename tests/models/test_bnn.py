@@ -13,7 +13,7 @@ from torch.nn.functional import softmax
 
 from trustml.contracts import Bayesian, Domain, Split, Training
 from trustml.errors import BadOption, NotApplicable, UnknownName
-from trustml.models._bayesian import Memory, log_mean_probability
+from trustml.models._bayesian import TEMPERATURES, Memory, log_mean_probability
 from trustml.models.bnn import DEFAULTS, USES, Posterior, bnn
 from trustml.recipes import read_recipe
 from trustml.store import build
@@ -156,6 +156,25 @@ def test_memory_forgets_when_a_weight_or_the_question_changes() -> None:
     assert memory(module, 2, compute) == 4
     module.double()
     assert memory(module, 2, compute) == 5
+
+
+@pytest.mark.parametrize("posterior", ["laplace", "laplace_last_layer", "swag"])
+def test_no_temperature_is_likelier_on_validation(
+    posterior: str, model: Callable[..., nn.Module], samples: Callable[..., Split]
+) -> None:
+    """None takes the best of its grid and keeps it with the weights; a number stays."""
+    module, asked = model(posterior), model(posterior, temperature=0.7)
+    validation = samples(40, 1)
+    for each in (module, asked):
+        fit(each, samples(), validation, Training(epochs=8, learning_rate=0.01), 0)
+    assert float(asked.temperature) == 0.7
+    chosen, losses = float(module.temperature), []
+    assert "temperature" in module.state_dict()
+    for degree in TEMPERATURES:
+        module.temperature.fill_(degree)
+        losses.append(evaluate(module, validation)[0])
+    assert chosen == TEMPERATURES[losses.index(min(losses))]
+    assert max(losses) - min(losses) > 1e-4
 
 
 def test_recipes_build_them_with_quoted_bodies() -> None:

@@ -22,7 +22,8 @@ def last_layer(
     """Return what fits the posterior of a prior scale on 60 samples."""
 
     def fitted(prior_scale: float | None) -> Fitted:
-        module, train = model("laplace_last_layer", prior_scale=prior_scale), samples()
+        module = model("laplace_last_layer", prior_scale=prior_scale, temperature=1.0)
+        train = samples()
         training = Training(epochs=10, learning_rate=0.01, batch_size=16)
         fit(module, train, samples(20, 1), training, 0)
         assert isinstance(module, LaplaceLastLayer)
@@ -59,7 +60,7 @@ def test_last_layer_is_at_the_maximum_of_its_own_prior(
 def test_last_layer_answers_in_closed_form(
     samples: Callable[..., Split], last_layer: Callable[[float | None], Fitted]
 ) -> None:
-    """The belief in the buffers is that of the closed form; the answer is its probit mean."""
+    """The belief in the buffers is that of the closed form; the answer is its contrasts' probit."""
     module, train = last_layer(0.5)
     h, head = module.features(train.x), module.network.head
     truth = fit_last_layer(h, head.weight, head.bias, prior_precision=4.0)
@@ -80,7 +81,7 @@ def test_last_layer_temperature_scales_the_covariance(
     x = samples(7, 3).x
     mean = module.network(x)
     far = module.sample_logits(x, 3) - mean
-    module.temperature = 0.25
+    module.temperature.fill_(0.25)
     torch.testing.assert_close(module.sample_logits(x, 3) - mean, far / 2)
-    module.temperature = 1e-12
+    module.temperature.fill_(1e-12)
     torch.testing.assert_close(module(x), log_softmax(mean, 1), atol=1e-4, rtol=1e-4)

@@ -8,8 +8,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from trustml.bayes.variational import drawn, kl
-from trustml.contracts import Domain, Split
+from trustml.contracts import Domain, Split, Training
+from trustml.models import _mean_field
 from trustml.models._mean_field import MeanField
+from trustml.training import fit
 
 
 def test_variational_loss_is_the_negative_elbo_an_example(
@@ -30,6 +32,18 @@ def test_variational_loss_is_the_negative_elbo_an_example(
         truth = truth + torch.distributions.kl_divergence(belief, prior).sum()
     torch.testing.assert_close(kl(module), truth)
     assert len(weights) == 6
+
+
+def test_variational_gains_more_from_the_elbo_than_the_plain_rate_does(
+    model: Callable[..., nn.Module], samples: Callable[..., Split]
+) -> None:
+    """Its loss falls, and at the end of so few epochs it is ahead of the plain rate's."""
+    train, validation = samples(200), samples(50, 1)
+    module, plain = model("variational"), model("variational")
+    training = Training(epochs=20, batch_size=32, learning_rate=3e-3)
+    curve = fit(module, train, validation, training, 0)
+    slow = fit(_mean_field._Bound(plain), train, validation, training, 0)
+    assert curve[-1].validation_loss < slow[-1].validation_loss < curve[0].validation_loss
 
 
 @pytest.mark.parametrize("body", ["mlp", "cnn:channels=[3],kernel=3,stride=2,padding=1,hidden=[8]"])

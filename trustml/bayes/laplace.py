@@ -20,7 +20,7 @@ from trustml.errors import BadInput, BadOption, NotApplicable
 
 Structure = Literal["kronecker", "full"]
 Bias = Literal["joint", "separate"]
-Link = Literal["probit", "bridge", "monte_carlo"]
+Link = Literal["contrast", "probit", "bridge", "monte_carlo"]
 LARGEST_FULL = 6000
 
 
@@ -51,6 +51,12 @@ class LastLayer:
         if self.biases is None:
             return self.weights.variances(_with_one(features))
         return self.weights.variances(features) + self.biases.variances(features.new_ones(1, 1))
+
+    def contrast_variances(self, features: Tensor) -> Tensor:
+        """Return the variance (B, K) of each logit without that of a shift common to them all."""
+        if self.biases is None:
+            return self.weights.contrasts(_with_one(features))
+        return self.weights.contrasts(features) + self.biases.contrasts(features.new_ones(1, 1))
 
     def logit_covariance(self, features: Tensor) -> Tensor:
         """Return the covariance (B, K, K) of the logits at features (B, D)."""
@@ -120,16 +126,19 @@ def predict(
     layer: LastLayer,
     features: Tensor,
     *,
-    link: Link = "probit",
+    link: Link = "contrast",
     draws: int = 100,
     seed: int = 0,
 ) -> Tensor:
     """Return the mean class probabilities (B, K) over the belief, at features (B, D).
 
     Args:
-        link: "probit" divides each logit by √(1 + π/8 variance) before the softmax; "bridge" maps
-            the Gaussian to a Dirichlet (Hobbhahn et al. 2022, arXiv:2003.01227); "monte_carlo"
-            averages `draws` softmaxes, the same draws for every row.
+        link: "contrast" divides each logit by √(1 + π/8 variance) before the softmax, with the
+            variance that a softmax sees; "probit" takes the logit's whole variance, as is usual:
+            it counts a shift common to all logits too, and is far too unsure where the prior is
+            wide and features are long; "bridge" maps the Gaussian to a Dirichlet (Hobbhahn et al.
+            2022, arXiv:2003.01227); "monte_carlo" averages `draws` softmaxes, the same draws for
+            every row.
 
     Raises:
         BadOption: an unknown link, or no draws.
@@ -140,9 +149,9 @@ def predict(
             f"features {tuple(features.shape)}: the layer reads (B, {layer.weight.shape[1]})"
         )
     mean = layer.logits(features)
-    if link == "probit":
-        scale = (1 + math.pi / 8 * layer.logit_variances(features)).sqrt()
-        return softmax(mean / scale, dim=1)
+    if link in ("contrast", "probit"):
+        seen = layer.contrast_variances if link == "contrast" else layer.logit_variances
+        return softmax(mean / (1 + math.pi / 8 * seen(features)).sqrt(), dim=1)
     if link == "bridge":
         return _bridge(mean.double(), layer.logit_covariance(features.double())).to(mean)
     if link != "monte_carlo" or draws < 1:

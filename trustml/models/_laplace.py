@@ -1,14 +1,12 @@
 """Laplace approximation over all weights: Kronecker-factored curvature, linearised predictions."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, unfold
 
 from trustml.bayes.curvature import Kronecker
 from trustml.contracts import Epoch, Split, Training
-from trustml.models._bayesian import Memory, log_mean_probability
+from trustml.models._bayesian import Memory, log_mean_probability, temper
 from trustml.models._linearised import Change, Weighted, leaves, linearised
 from trustml.models._network import Network
 from trustml.models._penalised import Penalised
@@ -26,13 +24,15 @@ class Laplace(nn.Module):
     """
 
     precision: Tensor
+    temperature: Tensor
 
     def __init__(
-        self, network: Network, draws: int, temperature: float, prior_scale: float | None
+        self, network: Network, draws: int, temperature: float | None, prior_scale: float | None
     ) -> None:
         super().__init__()
-        self.network, self.draws, self.temperature = network, draws, temperature
-        self.prior_scale = prior_scale
+        self.network, self.draws = network, draws
+        self.prior_scale, self.tempers = prior_scale, temperature is None
+        self.register_buffer("temperature", torch.tensor(temperature or 1.0, dtype=torch.float64))
         self._memory: Memory[list[Change]] = Memory()
         # Before it has seen data the belief is the prior around the first weights.
         for number, layer in enumerate(self._layers()):
@@ -65,6 +65,8 @@ class Laplace(nn.Module):
                 self.get_buffer(f"{side}_vectors{number}").copy_(vectors)
         if self.prior_scale is None:
             self.precision.fill_(self._best_precision())
+        if self.tempers:
+            temper(self, self.temperature, validation)
         return curve
 
     def blocks(self) -> list[Kronecker]:
@@ -89,7 +91,7 @@ class Laplace(nn.Module):
         changes = []
         for place, (layer, block) in enumerate(zip(self._layers(), self.blocks(), strict=True)):
             drawn = torch.stack([block.draw(f"0/{number}/{place}") for number in range(draws)])
-            drawn = (math.sqrt(self.temperature) * drawn).to(layer.weight)
+            drawn = (self.temperature.sqrt() * drawn).to(layer.weight)
             changes.append((drawn[..., :-1].unflatten(2, layer.weight.shape[1:]), drawn[..., -1]))
         return changes
 

@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy, log_softmax, pad
 from trustml.bayes.curvature import Kronecker
 from trustml.bayes.laplace import LastLayer, fit_last_layer, log_evidence
 from trustml.contracts import Epoch, Split, Training
+from trustml.models._bayesian import temper
 from trustml.models._network import Network
 from trustml.models._penalised import Penalised
 from trustml.training import EVALUATION_BATCH, fit
@@ -25,13 +26,15 @@ class LaplaceLastLayer(nn.Module):
     feature_values: Tensor
     feature_vectors: Tensor
     precision: Tensor
+    temperature: Tensor
 
     def __init__(
-        self, network: Network, draws: int, temperature: float, prior_scale: float | None
+        self, network: Network, draws: int, temperature: float | None, prior_scale: float | None
     ) -> None:
         super().__init__()
-        self.network, self.draws, self.temperature = network, draws, temperature
-        self.prior_scale = prior_scale
+        self.network, self.draws = network, draws
+        self.prior_scale, self.tempers = prior_scale, temperature is None
+        self.register_buffer("temperature", torch.tensor(temperature or 1.0, dtype=torch.float64))
         classes, width = network.head.weight.shape
         # Before it has seen data the belief is the prior around the first weights.
         for name, size in (("class", classes), ("feature", width + 1)):
@@ -41,9 +44,9 @@ class LaplaceLastLayer(nn.Module):
         self.register_buffer("precision", precision)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the log of the mean probability (B, K), by the probit approximation."""
+        """Return the log of the mean probability (B, K), by the contrasts' probit approximation."""
         h, layer = self.features(x), self.belief()
-        variances = self.temperature * layer.logit_variances(h)
+        variances = self.temperature.to(h) * layer.contrast_variances(h)
         return log_softmax(layer.logits(h) / (1 + math.pi / 8 * variances).sqrt(), dim=1)
 
     def features(self, x: Tensor) -> Tensor:
@@ -52,7 +55,7 @@ class LaplaceLastLayer(nn.Module):
 
     def sample_logits(self, x: Tensor, draws: int) -> Tensor:
         """Return logits (S, B, K) of drawn heads on the same features."""
-        h, layer, spread = self.features(x), self.belief(), math.sqrt(self.temperature)
+        h, layer, spread = self.features(x), self.belief(), self.temperature.sqrt()
         weights, biases = zip(*(layer.draw(number) for number in range(draws)), strict=True)
         weight = layer.weight + spread * (torch.stack(weights) - layer.weight)
         bias = layer.bias + spread * (torch.stack(biases) - layer.bias)
@@ -86,6 +89,8 @@ class LaplaceLastLayer(nn.Module):
             getattr(self, f"{name}_values").copy_(values)
             getattr(self, f"{name}_vectors").copy_(vectors)
         self.precision.fill_(precision)
+        if self.tempers:
+            temper(self, self.temperature, validation)
         return curve
 
 

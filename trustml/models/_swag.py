@@ -10,7 +10,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from trustml.bayes.noise import noise
 from trustml.contracts import Epoch, Split, Training
 from trustml.errors import MethodFailed
-from trustml.models._bayesian import log_mean_probability
+from trustml.models._bayesian import log_mean_probability, temper
 from trustml.models._network import Network
 from trustml.models._penalised import Penalised
 from trustml.progress import progress
@@ -25,12 +25,19 @@ class Swag(nn.Module):
     """A network at the mean of its snapshots, and how they spread; one snapshot an epoch."""
 
     deviations: Tensor
+    temperature: Tensor
 
     def __init__(
-        self, network: Network, draws: int, temperature: float, prior_scale: float, snapshots: int
+        self,
+        network: Network,
+        draws: int,
+        temperature: float | None,
+        prior_scale: float,
+        snapshots: int,
     ) -> None:
         super().__init__()
-        self.network, self.draws, self.temperature = network, draws, temperature
+        self.network, self.draws, self.tempers = network, draws, temperature is None
+        self.register_buffer("temperature", torch.tensor(temperature or 1.0, dtype=torch.float64))
         self.precision = prior_scale**-2
         start = parameters_to_vector(network.parameters()).detach()
         self.register_buffer("deviations", start.new_zeros(snapshots, len(start)))
@@ -75,6 +82,8 @@ class Swag(nn.Module):
         mean = weights.mean(0)
         self.deviations.copy_(weights - mean)
         vector_to_parameters(mean, self.network.parameters())
+        if self.tempers:
+            temper(self, self.temperature, validation)
         return curve
 
     def _draw(self, number: int) -> dict[str, Tensor]:
@@ -84,7 +93,7 @@ class Swag(nn.Module):
         common = noise(f"swag/{number}/common", self.deviations[:, 0])
         spread = self.deviations.square().mean(0).sqrt() * own
         spread = spread + common @ self.deviations / math.sqrt(max(1, count - 1))
-        change = math.sqrt(self.temperature / 2) * spread
+        change = (self.temperature / 2).sqrt().to(spread) * spread
         drawn, start = {}, 0
         for name, weight in self.network.named_parameters():
             part = change[start : start + weight.numel()].view_as(weight)

@@ -23,7 +23,7 @@ Posterior = Literal[
 ]
 # Options that not every posterior has a use for, and their defaults.
 DEFAULTS: Mapping[str, Any] = {
-    "draws": 20, "dropout": 0.2, "prior_scale": 1.0, "temperature": 1.0, "estimator": "flipout",
+    "draws": 20, "dropout": 0.2, "prior_scale": 1.0, "temperature": None, "estimator": "flipout",
     "members": 5, "snapshots": 20,
 }  # fmt: skip
 USES: Mapping[Posterior, frozenset[str]] = {
@@ -51,7 +51,7 @@ def bnn(
     draws: int = DEFAULTS["draws"],
     dropout: float = DEFAULTS["dropout"],
     prior_scale: float | None = DEFAULTS["prior_scale"],
-    temperature: float = DEFAULTS["temperature"],
+    temperature: float | None = DEFAULTS["temperature"],
     estimator: Estimator = DEFAULTS["estimator"],
     members: int = DEFAULTS["members"],
     snapshots: int = DEFAULTS["snapshots"],
@@ -59,14 +59,15 @@ def bnn(
     """A network with a distribution over its weights; its logits are log mean probabilities.
 
     Args:
-        posterior: how the distribution is found.
+        posterior: how the distribution is found; variational learns at thrice the learning_rate.
         body: the network, as mlp or "cnn:channels=[8],kernel=3".
         draws: networks that an answer is the mean of.
         dropout: rate of mc_dropout.
         prior_scale: standard deviation of the prior of every weight; None, for the two Laplace
             posteriors: train with 1, then take the one of greatest evidence.
         temperature: 1 is Bayes, below 1 is more certain: it multiplies the KL of variational and
-            the covariances of the others.
+            the covariances of the others. None: 1 for variational; for the others the one under
+            which the validation labels are likeliest.
         estimator: how variational draws noise while it learns.
         members: networks of an ensemble or bootstrap.
         snapshots: epochs that swag walks on, and keeps the weights of.
@@ -94,7 +95,7 @@ def bnn(
         raise BadOption(f"bnn:posterior={posterior} needs a prior_scale: only Laplace chooses one")
     if posterior == "variational":
         beliefs = VariationalOptions(prior_scale=prior_scale, estimator=estimator)
-        return MeanField(network, draws, temperature, beliefs)
+        return MeanField(network, draws, temperature or 1.0, beliefs)
     return Swag(network, draws, temperature, prior_scale, snapshots)
 
 

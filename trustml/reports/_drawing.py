@@ -1,0 +1,45 @@
+"""What the figures share: a canvas, colours, and the PNG of a figure."""
+
+from io import BytesIO
+from typing import Any
+
+INSIDE, OUTSIDE, QUIET, DARK = "#1f5f99", "#c44e33", "#c9d1d9", "#222222"
+# Told apart by lightness too, for those who see fewer colours.
+PALETTE = (
+    "#1f5f99", "#c44e33", "#2f8f5b", "#8a5bb0", "#d19a1e", "#3ba3b5", "#7a5230", "#d4679f",
+)  # fmt: skip
+
+
+def canvas(width: float, height: float) -> Any:
+    """Return an empty figure of the size in inches, which no window ever shows."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def png(figure: Any) -> bytes:
+    """Return the figure's PNG."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def plain(axis: Any) -> None:
+    """Leave only the lower and left edge, and a faint grid."""
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    axis.grid(alpha=0.25)
+
+
+def bare(axis: Any) -> None:
+    """Leave no ticks."""
+    axis.set_xticks([])
+    axis.set_yticks([])
+
+
+def short(name: str, longest: int = 30) -> str:
+    """Return the name, cut where it is longer."""
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"

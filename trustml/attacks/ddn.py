@@ -14,6 +14,9 @@ from trustml.errors import BadOption
 from trustml.geometry import like
 from trustml.registry import attack
 
+# Of the first sphere, in widths of the box.
+_RADIUS = 1.0
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sphere:
@@ -40,7 +43,6 @@ def ddn(
     random: Random,
     steps: int = 100,
     rate: float = 1.0,
-    radius: float = 1.0,
     change: float = 0.05,
     loss: LossName = "cross_entropy",
     stop_inside: bool = False,
@@ -59,19 +61,16 @@ def ddn(
         steps: looks of the walk.
         rate: length of the first step along the gradient, in widths of the box; the last is a
             hundredth.
-        radius: of the first sphere, in widths of the box.
         change: the share by which a sphere grows or shrinks at each step.
         loss: what is climbed.
         stop_inside: leave a sample alone once a winning point is within the budget.
 
     Raises:
-        BadOption: steps below 1, a rate or radius not above 0, a change not between 0 and 1.
+        BadOption: steps below 1, a rate not above 0, a change not between 0 and 1.
         NotApplicable: the model's answers have no gradient.
     """
-    if steps < 1 or not rate > 0 or not radius > 0:
-        raise BadOption(
-            f"ddn: steps={steps} must be 1 or more, rate={rate} and radius={radius} above 0"
-        )
+    if steps < 1 or not rate > 0:
+        raise BadOption(f"ddn: steps={steps} must be 1 or more and rate={rate} above 0")
     if not 0 < change < 1:
         raise BadOption(f"ddn: change={change} must be between 0 and 1")
 
@@ -79,7 +78,7 @@ def ddn(
         return LOSSES[loss](logits, quarry.y, quarry.threat.targeted)
 
     def begin(quarry: Quarry, nearest: Nearest) -> Sphere:
-        first = torch.full_like(nearest.distance, radius * side(quarry.threat))
+        first = torch.full_like(nearest.distance, _RADIUS * side(quarry.threat))
         return Sphere(quarry.x, first)
 
     def see(model: Classifier, walk: Sphere, quarry: Quarry) -> Seen:

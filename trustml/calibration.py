@@ -51,14 +51,15 @@ def calibration_scores(logits: Tensor, y: Tensor, *, bins: int = BINS) -> dict[s
     """
     log_probabilities, answered, right = _answers(logits, y)
     gaps = answered - right
-    boxes: dict[str, Values] = {
-        f"{prefix}ece": _one_hot(_placed(answered, _edges(answered, bins, equal)), bins)
-        for prefix, equal in (("", "width"), ("adaptive_", "mass"))  # type: ignore[misc]
+    kinds: dict[str, Equal] = {"ece": "width", "adaptive_ece": "mass"}
+    boxes = {
+        name: _one_hot(_placed(answered, _edges(answered, bins, equal)), bins)
+        for name, equal in kinds.items()
     }
     means = _means(log_probabilities, y)
     columns = [*(box * gaps[:, None] for box in boxes.values()), *(m[:, None] for m in means)]
     table = np.concatenate(columns, 1)
-    infinite = np.isinf(table).any(0)
+    infinite: Any = np.isinf(table).any(0)
     table[:, infinite] = 0.0
     drawn = np.concatenate([counts @ table for (counts,) in _draws(len(y))]) / len(y)
     summed = table.sum(0) / len(y)

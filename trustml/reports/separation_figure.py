@@ -42,7 +42,7 @@ def separation_figure(
     Raises:
         BadInput: no detector, no sample on a side, or a suspicion that is NaN.
     """
-    groups = {name: ranked(*sides, names) for name, sides in _some(suspicions).items()}
+    groups = {name: ranked(a, b, names) for name, (a, b) in _some(suspicions).items()}
     order = sorted(groups, key=lambda name: -auroc(groups[name])[0])
     figure = canvas(13.2, 5.5)
     panels = figure.subplots(1, 3)
@@ -80,7 +80,7 @@ def histogram_figure(
     Raises:
         BadInput: no detector, no sample on a side, or a suspicion that is NaN.
     """
-    groups = {name: ranked(*sides, names) for name, sides in _some(suspicions).items()}
+    groups = {name: ranked(a, b, names) for name, (a, b) in _some(suspicions).items()}
     order = sorted(groups, key=lambda name: -auroc(groups[name])[0])
     columns = min(COLUMNS, len(order))
     rows = -(-len(order) // columns)

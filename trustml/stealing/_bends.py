@@ -12,12 +12,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trustml.errors import NotApplicable
+
 # How many estimated roundings an equation may be off; more is a bend.
 TOLERANCE = 20.0
 # Distance of the two queries that give a slope, as a share of the interval they stand in.
 SLOPE_STEP = 1e-3
 END_STEP = 0.1
 NARROWEST = 1e-11
+# Once so many bends are found, half of them closer than this in angle (as seen from `scale` away),
+# or so many spots unresolved: no ReLU network of less than ten thousand units is like this.
+MANY, CLOSE, MOST_UNRESOLVED = 50, 1e-4, 10
 # With fewer independent answers one or two bends can look like another; then the place is asked.
 CERTAIN = 3
 
@@ -97,6 +102,7 @@ def find_bends(line: Line) -> Bends:
 
     Raises:
         BudgetSpent: from the victim.
+        NotApplicable: the answers are not piecewise straight.
     """
     found = _Found([], [], [], 0)
     first = line.piece(line.low, line.low, line.high)
@@ -111,6 +117,7 @@ def find_bends(line: Line) -> Bends:
             found.unresolved += 1
             continue
         waiting += reversed(_split(line, found, a, left, b, right))
+        found.refuse_curves(line.scale)
     found.pieces.append(last)
     if len(last.value) >= CERTAIN:
         found.join()
@@ -133,6 +140,18 @@ class _Found:
         self.places.append(place)
         self.jumps.append(jump)
         self.pieces.append(before)
+
+    def refuse_curves(self, scale: float) -> None:
+        """Return quietly unless the line is curved: it then falls into ever smaller pieces."""
+        curved = self.unresolved > MOST_UNRESOLVED
+        if len(self.places) >= MANY:
+            angles = (torch.tensor(self.places[:MANY], dtype=torch.float64) / scale).atan()
+            curved = curved or float(angles.diff().median()) < CLOSE
+        if curved:
+            raise NotApplicable(
+                "the answers bend everywhere along a line: no network of ReLU units answers like "
+                "this, or they are noisier than their precision says"
+            )
 
     def join(self) -> None:
         """Make one of two bends that a slope taken across one bend has made of it."""

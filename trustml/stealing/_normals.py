@@ -249,7 +249,7 @@ def _signs(jumps: Tensor, along: Tensor, slopes: Tensor) -> tuple[Tensor | None,
     wanted = slopes.T.flatten()
     z = torch.linalg.lstsq(system, wanted[:, None], driver="gelsd").solution[:, 0]
     signs = z.round().clamp(0, 1)
-    margin = float((z - signs).abs().max())
+    margin = float((z - signs).abs().amax()) if width else 0.0
     off = float((system @ signs - wanted).norm() / (1e-300 + wanted.norm()))
     if margin > MARGIN or off > MARGIN:
         return None, margin

@@ -60,7 +60,9 @@ def relu_exact(
     earlier = [Theft(_copy(units, heights, pure), {}, victim.queries - before)]
     verdict, passed, repaired = Check(math.inf, math.inf, False), 0, 0
     try:
-        while passed < (checks if pure else THOROUGH * checks):
+        # Free logits show every unit on the line.
+        all_seen = victim.terms.inputs == "free" and victim.terms.answers == Access.LOGITS
+        while passed < (checks if pure and all_seen else THOROUGH * checks):
             verdict = check(heights, units, pool, checks, random)
             passed += checks
             if verdict.right:
@@ -118,8 +120,16 @@ def _first_line(heights: Heights, random: torch.Generator) -> tuple[Units, bool,
     )  # fmt: skip
     bends = find_bends(line)
     on_line = victim.queries - before
-    _afford(heights, bends)
-    normals = find_normals(beside, bends, random)
+    # Two spare places, and a few directions to find the signs by.
+    needed = (-(-len(bends.places) // bends.jumps.shape[1]) + 3) * (heights.size + 4)
+    least_budget(victim, heights.size - 1, f"relu_exact with {len(bends.places)} units")
+    try:
+        normals = find_normals(beside, bends, random)
+    except BudgetSpent as spent:
+        raise NotApplicable(
+            f"relu_exact met {len(bends.places)} units in {on_line} queries, and the budget of "
+            f"{victim.terms.budget} ended before their weights were known: {needed} more would do"
+        ) from spent
     units = put_together(bends, normals, beside.origin, beside.direction)
     pure = normals.flipped is not None
     return units, pure, beside.origin, _facts(bends, normals, on_line)
@@ -136,17 +146,6 @@ def _facts(bends: Bends, normals: Normals, on_line: int) -> dict:
         "signs found": normals.flipped is not None,
         "rounding margin of the signs": normals.margin if math.isfinite(normals.margin) else None,
     }
-
-
-def _afford(heights: Heights, bends: Bends) -> None:
-    """Refuse before the larger part of the queries if the budget cannot last for it.
-
-    Raises:
-        NotApplicable: with the number of queries that are needed.
-    """
-    width, answers = bends.jumps.shape
-    places = max(1, -(-width // answers))
-    least_budget(heights.victim, places * heights.size, f"relu_exact with {width} units")
 
 
 def _through(heights: Heights, random: torch.Generator) -> Beside:

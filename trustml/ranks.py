@@ -135,12 +135,14 @@ def aurc(ordinary: Side, odd: Side) -> Values:
     With a samples and e errors before a group of g with w errors, the i-th of the group brings
     (e + i·w/g) / (a + i) on average; the sum over i is w + (e - a·w/g)·(H(a+g) - H(a)).
     """
-    size = ordinary.counts + odd.counts
+    right, wrong = ordinary.counts, odd.counts
     after = ordinary.upto + odd.upto
-    rate = odd.counts / np.maximum(size, ROUNDING)
     reached = harmonic(after)
-    steps = np.diff(reached, axis=1, prepend=0.0)
-    excess = odd.upto - odd.counts - (after - size) * rate
+    steps = reached.copy()
+    steps[:, 1:] -= reached[:, :-1]
+    steps /= np.maximum(right + wrong, ROUNDING)
+    # g·(e - a·w/g), which is e·(g - w) - (a - e)·w.
+    excess = (odd.upto - wrong) * right - (ordinary.upto - right) * wrong
     area: Values = (odd.total + np.einsum("ru,ru->r", excess, steps)) / after[:, -1]
     return area
 

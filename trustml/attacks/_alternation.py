@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from trustml.access import at, frozen
+from trustml.access import BLOCK_ROWS, at, frozen
 from trustml.attacks._answers import still_open
 from trustml.attacks._losses import margin
 from trustml.attacks._pursuit import Best, Quarry, Seen, pursue, take
@@ -36,7 +36,7 @@ _STEPS, _LONG, _SHORT, _MOMENTUM = 6, 0.2, 0.02, 0.75
 # Near is a margin that has lost all but this share of what it was at the input. On an adversarially
 # trained CNN, of 34 samples that one start had not turned but 1 500 windows could, 33 were near
 # after it; of others, plainly robust ones, 5 in 100.
-_NEAR = 0.2
+NEAR = 0.2
 _TINY = 1e-30
 
 
@@ -72,7 +72,7 @@ def alternate(
         threat: an Linf or L2 ball, the box and the goal.
         random: the samples' random numbers.
         rounds: random starts for each sample that is not won earlier.
-        more: further starts for those that are near to being won by then.
+        more: further starts, side by side, for those that are near to being won by then.
         bursts: turns of 64 windows and one walk in each round.
 
     Raises:
@@ -87,13 +87,48 @@ def alternate(
         over = (clean == torch.inf) | (held.epsilon[:, 0] == 0)
         held = replace(held, loss=torch.where(over, torch.inf, -torch.inf).to(x.dtype))
         quarry = Quarry(x, y, threat, random)
-        for number in range(rounds + more):
-            if number >= rounds:
-                # Told by each sample's own numbers, so that nobody's verdict hangs on another's.
-                far = held.loss < _NEAR * clean
-                held = replace(held, loss=held.loss.masked_fill(far, torch.inf))
+        for number in range(rounds):
             _one_round(model, quarry, held, search, schedule, random.fold(number), bursts)
+        # Told by each sample's own numbers, so that nobody's verdict hangs on another's.
+        near = (held.loss >= NEAR * clean) & (held.loss < torch.inf)
+        if more:
+            starts = torch.arange(rounds, rounds + more, device=x.device)
+            for rows in near.nonzero()[:, 0].split(max(BLOCK_ROWS * 2 // more, 1)):
+                _many_starts(model, quarry.at(rows), held, rows, search, schedule, starts, bursts)
     return threat.project(held.point.view_as(x), x)
+
+
+def _many_starts(
+    model: Classifier,
+    quarry: Quarry,
+    held: Hunt,
+    rows: Tensor,
+    search: Search,
+    schedule: Schedule,
+    starts: Tensor,
+    bursts: int,
+) -> None:
+    """Search from several random starts of each sample at once; write the best into `held`.
+
+    All starts of a sample go together and end when one of them has won, so that what is found does
+    not depend on which other samples are there.
+    """
+    count = len(starts)
+    owner = torch.arange(len(rows), device=rows.device).repeat_interleave(count)
+    wide = quarry.at(owner)
+    random = wide.random.fold(starts.repeat(len(rows)))
+    part = at(model, rows[owner])
+    own = replace(take(held, rows[owner]), rows=torch.arange(len(owner), device=rows.device))
+    own = replace(own, loss=torch.full_like(own.loss, -torch.inf))
+    hunt = begin_hunt(part, own, search, random, schedule)
+    for burst in range(bursts):
+        hunt = _burst(part, wide, own, hunt, search, schedule, random, burst)
+        won = (own.loss == torch.inf).view(-1, count).any(1)
+        hunt = take(hunt, (~won[owner[hunt.rows]]).nonzero()[:, 0])
+        if not len(hunt.rows):
+            break
+    best = own.loss.view(-1, count).argmax(1) + count * torch.arange(len(rows), device=rows.device)
+    put(held, replace(take(own, best), rows=rows))
 
 
 def _one_round(
@@ -108,13 +143,29 @@ def _one_round(
     """Search from one random start; write what is better into `held`."""
     hunt = begin_hunt(model, held, search, random, schedule)
     for burst in range(bursts):
-        steps = range(1 + burst * DRAWN, 1 + (burst + 1) * DRAWN)
-        hunt = climb_on(model, held, hunt, search, random, schedule, steps)
+        hunt = _burst(model, quarry, held, hunt, search, schedule, random, burst)
         if not len(hunt.rows):
             return
-        hunt = _walked(at(model, hunt.rows), hunt, quarry.at(hunt.rows))
-        put(held, hunt)
-        hunt = take(hunt, still_open(hunt.loss))
+
+
+def _burst(
+    model: Classifier,
+    quarry: Quarry,
+    held: Hunt,
+    hunt: Hunt,
+    search: Search,
+    schedule: Schedule,
+    random: Random,
+    burst: int,
+) -> Hunt:
+    """Return those not won after a turn of windows and one walk; `held` gets what is better."""
+    steps = range(1 + burst * DRAWN, 1 + (burst + 1) * DRAWN)
+    hunt = climb_on(model, held, hunt, search, random, schedule, steps)
+    if not len(hunt.rows):
+        return hunt
+    hunt = _walked(at(model, hunt.rows), hunt, quarry.at(hunt.rows))
+    put(held, hunt)
+    return take(hunt, still_open(hunt.loss))
 
 
 def _walked(model: Classifier, hunt: Hunt, quarry: Quarry) -> Hunt:

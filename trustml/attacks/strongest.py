@@ -3,15 +3,21 @@
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from trustml.attacks._alternation import alternate
+from trustml.access import at, frozen
+from trustml.attacks._alternation import NEAR, alternate
 from trustml.attacks._in_turn import Stage, in_turn
+from trustml.attacks._losses import margin
 from trustml.attacks.apgd import apgd
 from trustml.attacks.apgd_targeted import apgd_targeted
 from trustml.contracts import Access, Attack, Classifier, Random, Threat
 from trustml.errors import BadOption
 from trustml.registry import attack
+
+# Wrong classes that the last walks aim at, as in AutoAttack.
+_LAST_TARGETS = 9
 
 
 @attack(
@@ -29,15 +35,17 @@ def strongest(
     random: Random,
     steps: int = 20,
     targets: int = 2,
-    rounds: int = 3,
-    more: int = 0,
-    bursts: int = 4,
+    rounds: int = 1,
+    more: int = 8,
+    bursts: int = 6,
 ) -> Tensor:
     """Return the points (B, *S) of the first stage that wins, the cheapest stage first.
 
     A short APGD walk on the margin, short ones towards the likeliest wrong classes, and then, where
-    gradients have failed, random windows and short gradient walks by turns from several starts. In
-    L1, where windows are of no use, longer walks take their place.
+    gradients have failed, random windows and short gradient walks by turns: from one start for
+    every sample, and from several side by side for those that are near to being won by then. What
+    is near and still stands is walked towards every class. In L1, where windows are of no use,
+    longer walks take their place.
 
     Args:
         model: gives logits with a gradient.
@@ -52,7 +60,7 @@ def strongest(
         bursts: turns of 64 windows and one walk after each start (L1: times 50 moves).
 
     Raises:
-        BadOption: a count below 1 (targets: below 0).
+        BadOption: a count below 1 (targets, more: below 0).
         NotApplicable: the model's answers have no gradient.
         MethodFailed: the model answers NaN.
     """
@@ -67,8 +75,36 @@ def strongest(
     if threat.norm == "l1":
         stages.append(_stage(apgd, steps=50 * bursts, restarts=rounds, loss="margin"))
     else:
-        stages.append(partial(alternate, rounds=rounds, more=more, bursts=bursts))
+        search = partial(alternate, rounds=rounds, more=more, bursts=bursts)
+        walks = _stage(apgd_targeted, steps=2 * steps, targets=_LAST_TARGETS)
+        walks = None if threat.targeted or not targets else walks
+        stages.append(partial(_searched, search=search, walks=walks))
     return in_turn(model, x, y, threat, random, stages)
+
+
+def _searched(
+    model: Classifier,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    random: Random,
+    search: Stage,
+    walks: Stage | None,
+) -> Tensor:
+    """Return what the search found, and for samples that are near then, what the walks find."""
+    found = search(model, x, y, threat, random)
+    if walks is None:
+        return found
+    with frozen(model), torch.no_grad():
+        before, after = (margin(model(point), y, False) for point in (x, found))
+    near = ((after < 0) & (after >= NEAR * before)).nonzero()[:, 0]
+    if len(near):
+        part = at(model, near)
+        last = walks(part, x[near], y[near], threat.at(near), random.at(near).fold(1))
+        with frozen(model), torch.no_grad():
+            won = threat.at(near).reached(part(last), y[near])
+        found = found.index_put((near[won],), last[won])
+    return found
 
 
 def _stage(method: Attack, **options: Any) -> Stage:

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from trustml.benchmarks.explained import Explained
 from trustml.benchmarks.explanation_removal import (
     deletion,
-    impute,
     insertion,
     removal_curve,
     road,
 )
 from trustml.benchmarks.explanation_scores import compare
+from trustml.benchmarks.imputation import impute
 from trustml.errors import BadOption, NotApplicable
 
 WEIGHT = torch.tensor([[3.0, -1.0, 2.0, 0.5], [0.0, 0.0, 0.0, 0.0]])

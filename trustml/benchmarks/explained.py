@@ -15,6 +15,9 @@ Output = Literal["logit", "probability", "answer"]
 Explain = Callable[[Tensor, Tensor], Tensor]
 # Entries of changed copies that are held at once: 64 MiB in float32.
 MOST_ENTRIES = 1 << 24
+# Rows to one forward pass: what a processor's cache holds, or what fills a graphics card.
+_ROWS_AT_ONCE = {"cpu": 64}
+_MANY_ROWS = 2048
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +64,7 @@ def worth(model: Classifier, x: Tensor, target: Tensor, output: Output = "logit"
         BadInput: a target that is no class of the model.
     """
     with frozen(model), torch.no_grad():
-        logits = in_blocks(model, x)
+        logits = in_blocks(model, x, min(len(x), _ROWS_AT_ONCE.get(x.device.type, _MANY_ROWS)))
     if int(target.max()) >= logits.shape[1]:
         raise BadInput(f"the model has {logits.shape[1]} classes, and {int(target.max())} is asked")
     if output == "answer":

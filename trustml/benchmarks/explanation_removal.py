@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d
 
 from trustml.benchmarks.explained import (
     Explained,
@@ -15,14 +14,11 @@ from trustml.benchmarks.explained import (
     worths,
 )
 from trustml.benchmarks.explanation_scores import Measured, mean_of
+from trustml.benchmarks.imputation import impute
 from trustml.contracts import Classifier
 from trustml.errors import BadOption, NotApplicable
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-# Weights of the eight neighbours in ROAD's imputation: beside 1/6, across a corner 1/12.
-_KERNEL = ((1 / 12, 1 / 6, 1 / 12), (1 / 6, 0.0, 1 / 6), (1 / 12, 1 / 6, 1 / 12))
-_SAME = 1e-4
-_MOST_ROUNDS = 500
 
 
 def deletion(
@@ -165,39 +161,3 @@ def road(
             values.append(worth(model, filled, wanted, output).view(-1, len(shares)))
         kept.append(torch.cat(values).mean(1))
     return mean_of(kept[0] - kept[1], "higher")
-
-
-def impute(x: Tensor, holes: Tensor, noise: float, seed: int) -> Tensor:
-    """Return images x (N, C, H, W) whose holes (N, 1, H, W) are weighted means of all neighbours.
-
-    All holes of all images at once, by conjugate gradients; `noise` is added in the holes.
-    """
-    kernel = torch.tensor(_KERNEL, dtype=x.dtype, device=x.device).view(1, 1, 3, 3)
-    count, channels = x.shape[:2]
-    images, open_ = x.reshape(-1, 1, *x.shape[2:]), holes.repeat_interleave(channels, 0).to(x)
-    # A pixel at the edge has fewer neighbours, and its weights sum to less.
-    total = conv2d(torch.ones_like(images[:1]), kernel, padding=1)
-
-    def apply(values: Tensor) -> Tensor:
-        return open_ * (total * values - conv2d(values, kernel, padding=1))
-
-    wanted = open_ * conv2d(images * (1 - open_), kernel, padding=1)
-    solution = open_ * (images * (1 - open_)).sum((2, 3), keepdim=True) / (1 - open_).sum(
-        (2, 3), keepdim=True
-    ).clamp_min(1)  # fmt: skip
-    residue = wanted - apply(solution)
-    scaled = residue / total
-    way, size = scaled, (residue * scaled).sum((2, 3), keepdim=True)
-    goal = _SAME**2 * (wanted * wanted / total).sum((2, 3), keepdim=True).clamp_min(1e-12)
-    for _ in range(_MOST_ROUNDS):
-        if bool((size <= goal).all()):
-            break
-        image = apply(way)
-        step = size / (way * image).sum((2, 3), keepdim=True).clamp_min(1e-30)
-        solution, residue = solution + step * way, residue - step * image
-        scaled = residue / total
-        before, size = size, (residue * scaled).sum((2, 3), keepdim=True)
-        way = scaled + size / before.clamp_min(1e-30) * way
-    speckle = noise * torch.randn(x.shape[1:], generator=generator(seed)).to(x)
-    solution = solution.view(count, channels, *x.shape[2:])
-    return torch.where(holes, solution + speckle, x)

@@ -20,9 +20,10 @@ TOLERANCE = 20.0
 SLOPE_STEP = 1e-3
 END_STEP = 0.1
 NARROWEST = 1e-11
-# Once so many bends are found, half of them closer than this in angle (as seen from `scale` away),
-# or so many spots unresolved: no ReLU network of less than ten thousand units is like this.
-MANY, CLOSE, MOST_UNRESOLVED = 50, 1e-4, 10
+# Once so many bends are found, a line is taken for a curve if half of them lie closer than this in
+# angle (as seen from `scale` away), or bend nearly the same way as the one before.
+MANY, CLOSE, ALIKE = 50, 1e-4, 0.99
+MOST_UNRESOLVED = 10
 # With fewer independent answers one or two bends can look like another; then the place is asked.
 CERTAIN = 3
 
@@ -146,7 +147,10 @@ class _Found:
         curved = self.unresolved > MOST_UNRESOLVED
         if len(self.places) >= MANY:
             angles = (torch.tensor(self.places[:MANY], dtype=torch.float64) / scale).atan()
-            curved = curved or float(angles.diff().median()) < CLOSE
+            jumps = torch.stack(self.jumps[:MANY])
+            alike = torch.cosine_similarity(jumps[1:], jumps[:-1]).median()
+            curved |= float(angles.diff().median()) < CLOSE
+            curved |= jumps.shape[1] >= CERTAIN and float(alike) > ALIKE
         if curved:
             raise NotApplicable(
                 "the answers bend everywhere along a line: no network of ReLU units answers like "

@@ -4,6 +4,7 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from trustml.contracts import Domain
 
@@ -17,8 +18,8 @@ class ReluCopy(nn.Module):
         """Hold `inner` (H, D+1), biases last, `outer` (K, H), `bias` (K,), `around` (K, D)."""
         super().__init__()
         inputs, width = prod(domain.shape), len(inner)
-        self.hidden = nn.Linear(inputs, width, dtype=torch.float64)
-        self.head = nn.Linear(width, domain.classes, dtype=torch.float64)
+        self.hidden = _linear(inputs, width)
+        self.head = _linear(width, domain.classes)
         self.around: nn.Linear | None = None
         with torch.no_grad():
             self.hidden.weight.copy_(inner[:, :-1])
@@ -26,7 +27,7 @@ class ReluCopy(nn.Module):
             self.head.weight.copy_(outer)
             self.head.bias.copy_(bias)
             if around is not None:
-                self.around = nn.Linear(inputs, domain.classes, bias=False, dtype=torch.float64)
+                self.around = _linear(inputs, domain.classes, bias=False)
                 self.around.weight.copy_(around)
         self.eval()
 
@@ -40,3 +41,10 @@ class ReluCopy(nn.Module):
         if self.around is not None:
             logits = logits + self.around(x.flatten(1).double())
         return logits.to(x.dtype)
+
+
+def _linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
+    """Return a layer without weights drawn for it: that would move the global random state."""
+    layer = skip_init(nn.Linear, inputs, outputs, bias=bias, dtype=torch.float64)
+    assert isinstance(layer, nn.Linear)
+    return layer

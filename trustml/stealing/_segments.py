@@ -69,7 +69,7 @@ def informative(
     points = torch.lerp(found.points[one], found.points[two], place)
     foretold = equations(Borders(points, own, into, torch.zeros_like(points)), frame)
     size = slope.abs().clamp_min(float(slope.abs().median()) * 1e-2)
-    chosen = _a_optimal(foretold / size[:, None], _covariance(rows, frame.T @ table), count)
+    chosen = a_optimal(foretold / size[:, None], _covariance(rows, frame.T @ table), count)
     return one[chosen], two[chosen]
 
 
@@ -80,7 +80,8 @@ def _covariance(rows: Tensor, table: Tensor) -> Tensor:
     return torch.linalg.inv(information + torch.outer(known, known) * information.trace())
 
 
-def _a_optimal(rows: Tensor, covariance: Tensor, count: int) -> Tensor:
+def a_optimal(rows: Tensor, covariance: Tensor, count: int) -> Tensor:
+    """Return `count` of the rows (N, P), each the one that lowers the variances' sum most."""
     carried = rows @ covariance
     taken: list[int] = []
     for _ in range(min(count, len(rows))):

@@ -1,0 +1,160 @@
+"""Softmax regression from the answered class and its probability alone."""
+
+from collections.abc import Callable
+from math import ceil, prod
+
+import torch
+from torch import Tensor, nn
+
+from trustml.contracts import Access, Theft, Victim
+from trustml.errors import BadOption, NotApplicable
+from trustml.registry import stealer
+from trustml.stealing._borders import shift_free
+from trustml.stealing._copies import AffineCopy
+from trustml.stealing._designs import ask, asked, basis
+from trustml.stealing._segments import a_optimal
+from trustml.stealing._top_fit import Tops, fitted, polished, slopes
+from trustml.victim import least_access, least_budget
+
+PROBES = 12
+FIRST, BATCH = 0.4, 60
+DRAWN, AIMED = 300, 1200
+
+
+@stealer(
+    source="Tramèr et al. 2016, section 4.1 (equation solving), for top-1 answers: trustml",
+    needs=Access.TOP1,
+)
+def linear_top1(
+    victim: Victim,
+    pool: Tensor,
+    fresh: Callable[[], nn.Module],
+    /,
+    *,
+    random: torch.Generator,
+    ratio: float = 1.2,
+    steps: int = 200,
+    confidence: float = 0.4,
+) -> Theft:
+    """Fit the logs of top-1 probabilities, at inputs chosen to tell most of what is least known.
+
+    Args:
+        ratio: queries for each of the (K-1)(D+1) unknowns; beyond 1 they certify the fit.
+        steps: of least squares at the end.
+        confidence: mean top probability above which first inputs are drawn nearer to the origin,
+            for where the softmax saturates, answers tell little.
+
+    Raises:
+        NotApplicable: labels alone, rounded probabilities, or too small a budget.
+        BadOption: an option out of its range.
+    """
+    least_access(victim, Access.TOP1, "linear_top1")
+    if ratio < 1 or steps < 1 or not 0 < confidence < 1:
+        raise BadOption(
+            f"ratio={ratio}, steps={steps}, confidence={confidence}: a ratio of 1 or more, a step "
+            f"or more, a confidence between 0 and 1"
+        )
+    if victim.terms.decimals is not None:
+        raise NotApplicable(
+            f"linear_top1 cannot solve probabilities of {victim.terms.decimals} decimals: "
+            f"linear_labels needs the labels only"
+        )
+    unknown = (victim.domain.classes - 1) * (prod(victim.domain.shape) + 1)
+    count = ceil(ratio * unknown - 1e-9)
+    least_budget(victim, unknown, "linear_top1")
+    before, count = victim.queries, int(min(count, victim.left))
+    frame = shift_free(victim.domain.classes)
+    known, reach = _near_enough(victim, count, confidence, random)
+    first = max(0, min(ceil(FIRST * unknown), count) - len(known.logs))
+    known = known.joined(_answers(victim, _drawn(victim, reach, first, random)))
+    inner = torch.zeros(len(frame) - 1, known.points.shape[1], dtype=torch.float64)
+    while len(known.logs) < count:
+        inner = fitted(known, inner, frame, 12)
+        points = _informative(
+            victim, known, inner, frame, reach, min(BATCH, count - len(known.logs)), random
+        )
+        known = known.joined(_answers(victim, points))
+    inner, miss, gain = polished(known, fitted(known, inner, frame, steps), frame)
+    # A miss of rounding's size where there are more equations than unknowns is no accident.
+    allowed = 64 * torch.finfo(victim.dtype).eps * (1 + float(known.logs.abs().max()))
+    solved = miss <= allowed and count > unknown
+    proof = {
+        "equations": count,
+        "unknowns": unknown,
+        "largest miss of a log probability": miss,
+        "miss that rounding explains": allowed,
+        "error of parameters per error of answers": gain,
+        "solved": solved,
+    }
+    copy = AffineCopy(victim.domain, frame @ inner)
+    return Theft(copy, proof, victim.queries - before, "shift" if solved else "behaviour")
+
+
+def _answers(victim: Victim, points: Tensor) -> Tops:
+    points = asked(points, victim)
+    shown = ask(victim.at(Access.TOP1), points)
+    value, label = shown.max(1)
+    extended = torch.cat([points, torch.ones(len(points), 1, dtype=torch.float64)], 1)
+    return Tops(extended, label, value.log())
+
+
+def _near_enough(
+    victim: Victim, count: int, confidence: float, random: torch.Generator
+) -> tuple[Tops, float]:
+    """Return first answers, and the part of the box's reach at which the victim is unsure."""
+    reach, known = 1.0, None
+    while True:
+        new = _answers(victim, _drawn(victim, reach, min(PROBES, count), random))
+        known = new if known is None else known.joined(new)
+        unsure = float(new.logs.exp().mean()) < max(confidence, 1.5 / victim.domain.classes)
+        if unsure or len(known.logs) + PROBES > count // 4:
+            return known, reach
+        reach /= 1.5
+
+
+def _drawn(victim: Victim, reach: float, count: int, random: torch.Generator) -> Tensor:
+    """Return points (count, D): corners and inner points of the box, drawn in to the origin."""
+    origin = basis(victim)[0]
+    low, high = _sides(victim)
+    dense, choice, inside = (
+        torch.rand(count, columns, generator=random, dtype=torch.float64)
+        for columns in (1, len(origin), len(origin))
+    )
+    corner = torch.where(choice < dense, high, low)
+    kind, share = torch.rand(2, count, 1, generator=random, dtype=torch.float64)
+    end = torch.where(kind < 0.5, corner, low + (high - low) * inside)
+    return origin + reach * share * (end - origin)
+
+
+def _informative(
+    victim: Victim, known: Tops, inner: Tensor, frame: Tensor, reach: float, count: int,
+    random: torch.Generator,
+) -> Tensor:  # fmt: skip
+    """Return points (count, D), of drawn ones and of corners where by the fit some class leads."""
+    origin, table = basis(victim)[0], (frame @ inner)[:, :-1]
+    low, high = _sides(victim)
+    one, two = torch.randint(len(table), (2, AIMED), generator=random)
+    rival = torch.where(
+        torch.rand(AIMED, 1, generator=random) < 0.5, table[two], table.mean(0, keepdim=True)
+    )
+    way = table[one] - rival
+    blur = 2 * torch.rand(AIMED, 1, generator=random, dtype=torch.float64)
+    noise = torch.randn(way.shape, generator=random, dtype=torch.float64)
+    corner = torch.where(way + way.std(1, keepdim=True) * blur * noise > 0, high, low)
+    share = torch.rand(AIMED, 1, generator=random, dtype=torch.float64) * min(1.0, 1.5 * reach)
+    points = torch.cat([_drawn(victim, reach, DRAWN, random), origin + share * (corner - origin)])
+    extended = torch.cat([points, torch.ones(len(points), 1, dtype=torch.float64)], 1)
+    foretold = (extended @ (frame @ inner).T).argmax(1)
+    told = slopes(known.points, known.classes, inner, frame)[1]
+    information = told.T @ told
+    information.diagonal().add_(1e-6)
+    rows = slopes(extended, foretold, inner, frame)[1]
+    return points[a_optimal(rows, torch.linalg.inv(information), count)]
+
+
+def _sides(victim: Victim) -> tuple[Tensor, Tensor]:
+    """Return the box's sides; where inputs are free, three of its widths about the origin."""
+    low, high = victim.domain.low, victim.domain.high
+    if victim.terms.inputs == "free":
+        low, high = -3 * (high - low), 3 * (high - low)
+    return torch.tensor(low, dtype=torch.float64), torch.tensor(high, dtype=torch.float64)

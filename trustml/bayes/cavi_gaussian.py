@@ -10,14 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trustml.bayes.coordinate_ascent import (
-    Ascent,
-    Climb,
-    ascend,
-    check_points,
-    check_positive,
-    climb_from,
-)
+from trustml.bayes.checks import check_finite, check_finite_entries, check_positive
+from trustml.bayes.coordinate_ascent import Ascent, Climb, ascend, check_points, climb_from
 from trustml.errors import BadInput, BadOption
 
 
@@ -45,6 +39,7 @@ class Prior:
 
     def __post_init__(self) -> None:
         given = {name: getattr(self, name) for name in ("concentration", "freedom", "spread")}
+        check_finite(mean=0.0 if self.mean is None else self.mean)
         check_positive(
             mean_strength=self.mean_strength, **{k: v for k, v in given.items() if v is not None}
         )
@@ -98,6 +93,7 @@ def fit(
     step = _Step(x, _settle(prior or Prior(), x, components))
     if start is None:
         return ascend(step, x, components, climb or Climb(), seed)
+    check_finite_entries(start=start)
     if start.shape != (len(x), components) or not bool((start >= 0).all()):
         raise BadInput(f"start {tuple(start.shape)}: give ({len(x)}, {components}), 0 or more")
     return climb_from(step, start.double() / start.double().sum(1, keepdim=True), climb or Climb())

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from trustml.bayes import cavi_poisson_normal
 from trustml.bayes.cavi_poisson_normal import Prior, Sources
+from trustml.bayes.checks import check_finite_entries
 from trustml.bayes.coordinate_ascent import Ascent, Climb
 from trustml.errors import BadInput
 
@@ -54,6 +55,7 @@ def log_density(sources: Sources, distances: Tensor, strengths: Tensor) -> Tenso
 
 
 def _logarithms(distances: Tensor) -> Tensor:
+    check_finite_entries(distances=distances)
     if distances.ndim != 1 or not bool((distances > 0).all()):
         raise BadInput(f"distances {tuple(distances.shape)}: give (N,) numbers above 0")
     return torch.log(distances.double())

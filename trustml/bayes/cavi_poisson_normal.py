@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trustml.bayes.coordinate_ascent import Ascent, Climb, ascend, check_points, check_positive
+from trustml.bayes.checks import check_finite, check_positive, check_real
+from trustml.bayes.coordinate_ascent import Ascent, Climb, ascend, check_points
 from trustml.errors import BadInput
 
 
@@ -20,7 +21,7 @@ class Prior:
     """What is believed before: λ ~ Gamma(shape, rate) and μ ~ N(centre, centre_spread²) per axis.
 
     Raises:
-        BadOption: shape, rate or centre_spread is not above 0.
+        BadOption: shape, rate or centre_spread is not above 0, or the centre not finite.
     """
 
     shape: float = 1.0
@@ -30,6 +31,7 @@ class Prior:
 
     def __post_init__(self) -> None:
         check_positive(shape=self.shape, rate=self.rate, centre_spread=self.centre_spread)
+        check_finite(centre=self.centre)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,6 +147,7 @@ class _Step:
 
 
 def _counts(strengths: Tensor, events: int) -> Tensor:
+    check_real(strengths=strengths)
     if strengths.shape != (events,):
         raise BadInput(f"strengths {tuple(strengths.shape)}: give one for each of {events} events")
     s = strengths.double()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from trustml.bayes.checks import check_finite, check_positive, finite_number
 from trustml.errors import BadInput
 
 
@@ -20,19 +21,17 @@ class Beta:
     beta: float = 1.0
 
     def __post_init__(self) -> None:
-        _positive("alpha", self.alpha)
-        _positive("beta", self.beta)
+        check_positive(BadInput, alpha=self.alpha, beta=self.beta)
 
     @property
     def mean(self) -> float:
         """The expected proportion."""
-        return self.alpha / (self.alpha + self.beta)
+        return 1 / (1 + self.beta / self.alpha)
 
     @property
     def variance(self) -> float:
         """The variance of the proportion."""
-        total = self.alpha + self.beta
-        return self.alpha * self.beta / (total**2 * (total + 1))
+        return self.mean * (1 - self.mean) / (self.alpha + self.beta + 1)
 
     @property
     def mode(self) -> float:
@@ -60,7 +59,7 @@ class Beta:
         """
         from scipy.special import betaincinv  # scipy.stats would cost a second of start-up
 
-        if not 0 <= probability <= 1:
+        if not (finite_number(probability) and 0 <= probability <= 1):
             raise BadInput(f"probability {probability}: it must lie in [0, 1]")
         return float(betaincinv(self.alpha, self.beta, probability))
 
@@ -86,10 +85,9 @@ class Normal:
     variance: float = 1.0
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.mean):
-            raise BadInput(f"mean {self.mean}: it must be a finite number")
-        if not self.variance > 0:
-            raise BadInput(f"variance {self.variance}: it must be above 0")
+        check_finite(BadInput, mean=self.mean)
+        if self.variance != math.inf:
+            check_positive(BadInput, variance=self.variance)
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Return the credible interval, symmetric about the mean.
@@ -101,7 +99,12 @@ class Normal:
         return self.mean - reach, self.mean + reach
 
     def log_density(self, x: float) -> float:
-        """Return log N(x; mean, variance)."""
+        """Return log N(x; mean, variance).
+
+        Raises:
+            BadInput: x is not a finite number.
+        """
+        check_finite(BadInput, x=x)
         return -0.5 * (math.log(2 * math.pi * self.variance) + (x - self.mean) ** 2 / self.variance)
 
 
@@ -154,12 +157,12 @@ def normal_normal(prior: Normal, x: Sequence[float], noise_variance: float) -> N
     Raises:
         BadInput: the noise variance is not positive, or x holds NaN or an infinity.
     """
-    _positive("noise variance", noise_variance)
-    _finite(x)
-    if not len(x):
+    check_positive(BadInput, noise_variance=noise_variance)
+    x = _finite(x)
+    if not x:
         return prior
     precision = len(x) / noise_variance + 1 / prior.variance
-    mean = (math.fsum(x) / noise_variance + prior.mean / prior.variance) / precision
+    mean = (_sum(x) / noise_variance + prior.mean / prior.variance) / precision
     return Normal(mean, 1 / precision)
 
 
@@ -169,7 +172,7 @@ def normal_predictive(posterior: Normal, noise_variance: float) -> Normal:
     Raises:
         BadInput: the noise variance is not positive.
     """
-    _positive("noise variance", noise_variance)
+    check_positive(BadInput, noise_variance=noise_variance)
     return Normal(posterior.mean, posterior.variance + noise_variance)
 
 
@@ -179,11 +182,11 @@ def normal_mle_predictive(x: Sequence[float], noise_variance: float) -> Normal:
     Raises:
         BadInput: there is no data, x is not finite, or the noise variance is not positive.
     """
-    _positive("noise variance", noise_variance)
-    _finite(x)
-    if not len(x):
+    check_positive(BadInput, noise_variance=noise_variance)
+    x = _finite(x)
+    if not x:
         raise BadInput("no data: the maximum-likelihood mean does not exist")
-    return Normal(math.fsum(x) / len(x), noise_variance)
+    return Normal(_sum(x) / len(x), noise_variance)
 
 
 def normal_map_predictive(prior: Normal, x: Sequence[float], noise_variance: float) -> Normal:
@@ -205,6 +208,7 @@ def normal_log_evidence(prior: Normal, x: Sequence[float], noise_variance: float
     best = normal_mle_predictive(x, noise_variance)
     if math.isinf(prior.variance):
         raise BadInput("a flat prior (infinite variance) has no evidence: give it a finite one")
+    x = _finite(x)
     count = len(x)
     # Split at x̄, so that no large sums are subtracted: p(x) = p(x | x̄) p(x̄ | prior).
     spread = math.fsum((value - best.mean) ** 2 for value in x)
@@ -213,26 +217,37 @@ def normal_log_evidence(prior: Normal, x: Sequence[float], noise_variance: float
     return within - 0.5 * spread / noise_variance + centre.log_density(best.mean)
 
 
-def _positive(name: str, value: float) -> None:
-    if not (value > 0 and math.isfinite(value)):
-        raise BadInput(f"{name} {value}: it must be a finite number above 0")
-
-
-def _finite(x: Sequence[float]) -> None:
-    wrong = [value for value in x if not math.isfinite(value)]
+def _finite(x: Sequence[float]) -> list[float]:
+    """Return the values, also of an array or tensor, as a list."""
+    listed = x.tolist() if hasattr(x, "tolist") else x
+    if isinstance(listed, str) or not hasattr(listed, "__len__"):
+        raise BadInput(f"x={x!r}: give a sequence of numbers")
+    values = list(listed)
+    wrong = [value for value in values if not finite_number(value)]
     if wrong:
-        raise BadInput(f"{len(wrong)} of {len(x)} values are not finite ({wrong[0]}): remove them")
+        raise BadInput(
+            f"{len(wrong)} of {len(values)} values are not finite numbers ({wrong[0]!r}): "
+            "remove them"
+        )
+    return values
+
+
+def _sum(x: Sequence[float]) -> float:
+    try:
+        return math.fsum(x)
+    except OverflowError:
+        raise BadInput("the values are too large to be added: divide them by a scale") from None
 
 
 def _counts(successes: int, trials: int) -> None:
-    if successes != int(successes) or trials != int(trials):
+    if not all(finite_number(count) and count == int(count) for count in (successes, trials)):
         raise BadInput(f"{successes} of {trials}: counts must be whole numbers")
     if not 0 <= successes <= trials:
         raise BadInput(f"{successes} of {trials}: successes must lie between 0 and the trials")
 
 
 def _tail(level: float) -> float:
-    if not 0 < level < 1:
+    if not (finite_number(level) and 0 < level < 1):
         raise BadInput(f"level {level}: it must lie strictly between 0 and 1")
     return (1 - level) / 2
 

@@ -1,6 +1,5 @@
 """Coordinate ascent of the ELBO, as the CAVI mixtures share it: climb, first guess, checks."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -9,6 +8,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import one_hot
 
+from trustml.bayes.checks import check_finite_entries, check_whole, finite_number
 from trustml.errors import BadInput, BadOption
 
 Belief = TypeVar("Belief")
@@ -30,11 +30,9 @@ class Climb:
     restarts: int = 5
 
     def __post_init__(self) -> None:
-        for name, value in (("sweeps", self.sweeps), ("restarts", self.restarts)):
-            if value < 1:
-                raise BadOption(f"{name}={value} is not allowed: it must be 1 or more")
-        if not self.tolerance >= 0:
-            raise BadOption(f"tolerance={self.tolerance} is not allowed: it must be 0 or more")
+        check_whole(1, sweeps=self.sweeps, restarts=self.restarts)
+        if not (finite_number(self.tolerance) and self.tolerance >= 0):
+            raise BadOption(f"tolerance={self.tolerance!r} is not allowed: it must be 0 or more")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,23 +90,10 @@ def check_points(x: Tensor, components: int) -> Tensor:
         BadInput: not (N,) or (N, D), none, not finite, or fewer points than components.
         BadOption: no components.
     """
+    check_finite_entries(points=x)
     if x.ndim not in (1, 2) or not len(x):
         raise BadInput(f"points {tuple(x.shape)}: give (N,) or (N, D), N at least 1")
-    if not bool(x.isfinite().all()):
-        raise BadInput("the points hold NaN or an infinity")
-    if components < 1:
-        raise BadOption(f"components={components} is not allowed: it must be 1 or more")
+    check_whole(1, components=components)
     if components > len(x):
         raise BadInput(f"{components} components for {len(x)} points: give at most one a point")
     return (x[:, None] if x.ndim == 1 else x).double()
-
-
-def check_positive(**options: float) -> None:
-    """Refuse options that are not finite numbers above 0.
-
-    Raises:
-        BadOption: the first that is not.
-    """
-    for name, value in options.items():
-        if not (value > 0 and math.isfinite(value)):
-            raise BadOption(f"{name}={value} is not allowed: it must be a finite number above 0")

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from trustml.bayes.checks import finite_number
 from trustml.errors import BadInput
 
 
@@ -84,7 +85,7 @@ def trace(
     """
     if not at or len(at) != len(direction):
         raise BadInput(f"{len(at)} inputs and a direction of {len(direction)}: they must match")
-    if not all(math.isfinite(number) for number in (*at, *direction)):
+    if not all(finite_number(number) for number in (*at, *direction)):
         raise BadInput("inputs and direction must be finite numbers")
     tape: list[Step] = []
     inputs = [

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from trustml.bayes.checks import check_finite_entries, check_positive, check_real
 from trustml.errors import BadInput, BadOption
 
 Estimator = Literal["score", "score_baseline", "reparameterised", "sticking_the_landing"]
@@ -62,8 +63,10 @@ def elbo_gradients(
     """
     if estimator not in get_args(Estimator):
         raise BadOption(f"estimator={estimator!r}: {', '.join(get_args(Estimator))} are allowed")
+    check_finite_entries(mean=belief.mean, log_scale=belief.log_scale, noise=noise)
     size = belief.mean.shape
-    if noise.ndim != 2 or noise.shape[1:] != size or belief.log_scale.shape != size:
+    fits = noise.ndim == 2 and noise.shape[1:] == size == belief.log_scale.shape
+    if not fits or not len(noise):
         raise BadInput(
             f"noise {tuple(noise.shape)}, mean {tuple(size)}, log_scale "
             f"{tuple(belief.log_scale.shape)}: give (S, D), (D,) and (D,)"
@@ -102,14 +105,13 @@ def smoothed_gradient(
         BadInput: shapes that do not fit, values not finite, or one draw with a baseline.
         BadOption: the scale is not above 0.
     """
-    if not (scale > 0 and math.isfinite(scale)):
-        raise BadOption(f"scale={scale} is not allowed: it must be a number above 0")
+    check_positive(scale=scale)
+    check_finite_entries(values=values)
+    check_real(noise=noise)
     if values.ndim != 2 or noise.shape[:2] != values.shape or not len(values):
         raise BadInput(
             f"values {tuple(values.shape)}, noise {tuple(noise.shape)}: give (S, B) and (S, B, …)"
         )
-    if not bool(values.isfinite().all()):
-        raise BadInput("a value is NaN or infinite: no gradient can be estimated from it")
     if baseline:
         values = values - others_mean(values)
     weights = values.view(*values.shape, *[1] * (noise.ndim - 2))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, pad, softmax
 
+from trustml.bayes.checks import check_finite_entries, check_positive, check_real, check_whole
 from trustml.bayes.curvature import Full, Kronecker
 from trustml.bayes.noise import noise
 from trustml.errors import BadInput, BadOption, NotApplicable
@@ -103,8 +104,8 @@ def fit_last_layer(
     """
     _check(features, weight, bias, structure, bias_block)
     h, w, b = (tensor.detach().double() for tensor in (features, weight, bias))
-    if prior_precision is not None and not 0 < prior_precision < math.inf:
-        raise BadOption(f"prior_precision={prior_precision}: it must be a finite number above 0")
+    if prior_precision is not None:
+        check_positive(prior_precision=prior_precision)
     probabilities = softmax(h @ w.T + b, dim=1)
     if structure == "full":
         values, vectors = _full(_with_one(h), probabilities)
@@ -142,23 +143,18 @@ def predict(
 
     Raises:
         BadOption: an unknown link, or no draws.
-        BadInput: features of the wrong shape.
+        BadInput: features of the wrong shape, or not finite.
     """
-    if features.ndim != 2 or features.shape[1] != layer.weight.shape[1]:
-        raise BadInput(
-            f"features {tuple(features.shape)}: the layer reads (B, {layer.weight.shape[1]})"
-        )
+    _check_features(layer, features)
     mean = layer.logits(features)
     if link in ("contrast", "probit"):
         seen = layer.contrast_variances if link == "contrast" else layer.logit_variances
         return softmax(mean / (1 + math.pi / 8 * seen(features)).sqrt(), dim=1)
     if link == "bridge":
         return _bridge(mean.double(), layer.logit_covariance(features.double())).to(mean)
-    if link != "monte_carlo" or draws < 1:
-        raise BadOption(
-            f"link={link!r}, draws={draws}: link must be one of {', '.join(get_args(Link))}, "
-            "and draws 1 or more"
-        )
+    if link != "monte_carlo":
+        raise BadOption(f"link={link!r} is not allowed: {', '.join(get_args(Link))}")
+    check_whole(1, draws=draws)
     root = torch.linalg.cholesky(layer.logit_covariance(features.double())).to(mean)
     total = torch.zeros_like(mean)
     for number in range(draws):
@@ -170,9 +166,13 @@ def log_evidence(layer: LastLayer, features: Tensor, y: Tensor) -> float:
     """Return the Laplace approximation of log p(y | features, prior precision).
 
     Raises:
-        BadInput: shapes that do not fit.
+        BadInput: shapes that do not fit, features that are not finite, or labels that are none.
     """
+    _check_features(layer, features)
+    check_real(labels=y)
     logits = layer.logits(features.double())
+    if y.is_floating_point() or not bool(((y >= 0) & (y < len(layer.bias))).all()):
+        raise BadInput(f"labels must be whole numbers from 0 to {len(layer.bias) - 1}")
     if y.shape != logits.shape[:1]:
         raise BadInput(f"labels {tuple(y.shape)} do not fit features {tuple(features.shape)}")
     likelihood = -float(cross_entropy(logits, y, reduction="sum"))
@@ -253,17 +253,25 @@ def _with_one(h: Tensor) -> Tensor:
     return pad(h, (0, 1), value=1.0)
 
 
+def _check_features(layer: LastLayer, features: Tensor) -> None:
+    check_finite_entries(features=features)
+    if features.ndim != 2 or features.shape[1] != layer.weight.shape[1]:
+        raise BadInput(
+            f"features {tuple(features.shape)}: the layer reads (B, {layer.weight.shape[1]})"
+        )
+
+
 def _check(features: Tensor, weight: Tensor, bias: Tensor, structure: str, block: str) -> None:
     if structure not in get_args(Structure) or block not in get_args(Bias):
         raise BadOption(
             f"structure={structure!r}, bias_block={block!r}: allowed are "
             f"{', '.join(get_args(Structure))} and {', '.join(get_args(Bias))}"
         )
+    check_real(features=features, weight=weight, bias=bias)
     fits = features.ndim == weight.ndim == 2 and features.shape[1:] == weight.shape[1:]
     if not fits or bias.shape != weight.shape[:1] or not len(features):
         raise BadInput(
             f"features {tuple(features.shape)}, weight {tuple(weight.shape)}, bias "
             f"{tuple(bias.shape)}: give (N, D), (K, D) and (K,), N at least 1"
         )
-    if not all(bool(tensor.isfinite().all()) for tensor in (features, weight, bias)):
-        raise BadInput("features, weight or bias hold NaN or an infinity")
+    check_finite_entries(features=features, weight=weight, bias=bias)

@@ -9,7 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trustml.errors import BadInput, BadOption
+from trustml.bayes.checks import (
+    check_finite_entries,
+    check_positive,
+    check_real,
+    check_whole,
+)
+from trustml.errors import BadInput
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,7 +32,7 @@ def identity_basis(x: Tensor) -> Tensor:
     """Return Φ (N, 1 + D): a 1, then the inputs (N, D) or (N,) themselves.
 
     Raises:
-        BadInput: x is not (N,) or (N, D).
+        BadInput: x is not (N,) or (N, D), or not finite.
     """
     x = _inputs(x)
     return torch.cat([x.new_ones(len(x), 1), x], dim=1)
@@ -36,11 +42,10 @@ def polynomial_basis(x: Tensor, degree: int) -> Tensor:
     """Return Φ (N, 1 + D·degree): a 1, then each input's powers up to `degree`.
 
     Raises:
-        BadInput: x is not (N,) or (N, D).
+        BadInput: x is not (N,) or (N, D), or not finite.
         BadOption: the degree is below 1.
     """
-    if degree < 1:
-        raise BadOption(f"degree={degree} is not allowed: it must be 1 or more")
+    check_whole(1, degree=degree)
     x = _inputs(x)
     return torch.cat([x.new_ones(len(x), 1), *(x**power for power in range(1, degree + 1))], dim=1)
 
@@ -52,11 +57,10 @@ def gaussian_basis(x: Tensor, centres: Tensor, width: float) -> Tensor:
     noise 1/β, however little is known. Add a bias and more centres where answers will be asked.
 
     Raises:
-        BadInput: x or centres are not (N,) or (N, D), or do not fit each other.
+        BadInput: x or centres are not (N,) or (N, D), not finite, or do not fit each other.
         BadOption: the width is not above 0.
     """
-    if not (width > 0 and math.isfinite(width)):
-        raise BadOption(f"width={width} is not allowed: it must be a number above 0")
+    check_positive(width=width)
     x, centres = _inputs(x), _inputs(centres)
     if x.shape[1] != centres.shape[1]:
         raise BadInput(f"inputs of {x.shape[1]} and centres of {centres.shape[1]} dimensions")
@@ -73,7 +77,7 @@ def fit(phi: Tensor, y: Tensor, alpha: float, beta: float) -> Weights:
         BadOption: α or β is not above 0.
     """
     phi, y = _data(phi, y)
-    _precisions(alpha, beta)
+    check_positive(alpha=alpha, beta=beta)
     return _posterior(phi.T @ phi, phi.T @ y, alpha, beta)
 
 
@@ -81,8 +85,9 @@ def predict(weights: Weights, phi: Tensor) -> tuple[Tensor, Tensor]:
     """Return the predictive mean (B,) and variance (B,) = 1/β + φᵀ·covariance·φ.
 
     Raises:
-        BadInput: Φ does not have one column a weight.
+        BadInput: Φ does not have one column a weight, or is not finite.
     """
+    check_finite_entries(design=phi)
     if phi.ndim != 2 or phi.shape[1] != len(weights.mean):
         raise BadInput(f"design {tuple(phi.shape)}: the fit had {len(weights.mean)} columns")
     phi = phi.double()
@@ -158,23 +163,18 @@ def _posterior(gram: Tensor, target: Tensor, alpha: float, beta: float) -> Weigh
 
 
 def _inputs(x: Tensor) -> Tensor:
+    check_finite_entries(inputs=x)
     if x.ndim not in (1, 2) or not len(x):
         raise BadInput(f"inputs {tuple(x.shape)}: give (N,) or (N, D), N at least 1")
     return (x[:, None] if x.ndim == 1 else x).double()
 
 
 def _data(phi: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    check_real(design=phi, targets=y)
     if phi.ndim != 2 or y.shape != phi.shape[:1] or not len(y):
         raise BadInput(
             f"design {tuple(phi.shape)} and targets {tuple(y.shape)}: give (N, M) and (N,), "
             "N at least 1"
         )
-    if not (bool(phi.isfinite().all()) and bool(y.isfinite().all())):
-        raise BadInput("the design or the targets hold NaN or an infinity")
+    check_finite_entries(design=phi, targets=y)
     return phi.double(), y.double()
-
-
-def _precisions(alpha: float, beta: float) -> None:
-    for name, value in (("alpha", alpha), ("beta", beta)):
-        if not (value > 0 and math.isfinite(value)):
-            raise BadOption(f"{name}={value} is not allowed: it must be a finite number above 0")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from trustml.bayes.checks import check_finite_entries, check_positive, check_real
 from trustml.errors import BadInput, BadOption
 
 Method = Literal["map", "laplace", "variational"]
@@ -41,8 +42,7 @@ def fit(phi: Tensor, y: Tensor, *, method: Method = "laplace", alpha: float = 1.
         BadOption: α is not above 0, or an unknown method.
     """
     phi, y = _data(phi, y)
-    if not (alpha > 0 and math.isfinite(alpha)):
-        raise BadOption(f"alpha={alpha} is not allowed: it must be a finite number above 0")
+    check_positive(alpha=alpha)
     if method not in get_args(Method):
         raise BadOption(f"method={method!r} is not allowed: {', '.join(get_args(Method))}")
     mean = _mode(phi, y, alpha)
@@ -58,8 +58,9 @@ def predict(weights: Weights, phi: Tensor) -> tuple[Tensor, Tensor]:
     """Return P(y = 1) (B,), averaged over the weights, and the variance (B,) of the logit.
 
     Raises:
-        BadInput: the design does not have one column a weight.
+        BadInput: the design does not have one column a weight, or is not finite.
     """
+    check_finite_entries(design=phi)
     if phi.ndim != 2 or phi.shape[1] != len(weights.mean):
         raise BadInput(f"design {tuple(phi.shape)}: the fit had {len(weights.mean)} columns")
     mean, variance = _logits(weights, phi.double())
@@ -194,13 +195,13 @@ def _inverse(phi: Tensor, slope: Tensor, alpha: float) -> Tensor:
 
 
 def _data(phi: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    check_real(design=phi, labels=y)
     if phi.ndim != 2 or y.shape != phi.shape[:1] or not len(y):
         raise BadInput(
             f"design {tuple(phi.shape)} and labels {tuple(y.shape)}: give (N, M) and (N,), "
             "N at least 1"
         )
-    if not bool(phi.isfinite().all()):
-        raise BadInput("the design holds NaN or an infinity")
+    check_finite_entries(design=phi)
     if not bool(((y == 0) | (y == 1)).all()):
         raise BadInput("labels must be 0 or 1")
     return phi.double(), y.double()

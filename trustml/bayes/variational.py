@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear, softplus
 
+from trustml.bayes.checks import check_positive, check_whole
 from trustml.bayes.noise import noise
 from trustml.errors import BadOption, NotApplicable
 
@@ -40,10 +41,7 @@ class VariationalOptions:
     estimator: Estimator = "flipout"
 
     def __post_init__(self) -> None:
-        for name in ("prior_scale", "initial_scale"):
-            value = getattr(self, name)
-            if not (value > 0 and math.isfinite(value)):
-                raise BadOption(f"{name}={value} is not allowed: it must be a number above 0")
+        check_positive(prior_scale=self.prior_scale, initial_scale=self.initial_scale)
         if self.estimator not in get_args(Estimator):
             raise BadOption(
                 f"estimator={self.estimator!r} is not allowed: {', '.join(get_args(Estimator))}"
@@ -147,7 +145,7 @@ class LinearVariational(nn.Module):
             BadOption: a size below 1.
         """
         super().__init__()
-        _check_sizes(in_features=in_features, out_features=out_features)
+        check_whole(1, in_features=in_features, out_features=out_features)
         plain = nn.Linear(in_features, out_features, bias)
         self.belief = LayerBelief(plain.weight, plain.bias, options or VariationalOptions())
         self.out_features = out_features
@@ -187,7 +185,7 @@ class Conv2dVariational(nn.Module):
             BadOption: a size below 1.
         """
         super().__init__()
-        _check_sizes(in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size)
+        check_whole(1, in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size)
         plain = nn.Conv2d(in_channels, out_channels, kernel_size, bias=bias)
         self.belief = LayerBelief(plain.weight, plain.bias, options or VariationalOptions())
         self.out_channels, self.stride, self.padding = out_channels, stride, padding
@@ -263,9 +261,3 @@ def _normal(mean: Tensor, variance: Tensor) -> Tensor:
 def _signs(like: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Return fresh random signs, with the type and device of `like`."""
     return like.new_empty(shape).bernoulli_(0.5).mul_(2).sub_(1)
-
-
-def _check_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise BadOption(f"{name}={size} is not allowed: it must be 1 or more")

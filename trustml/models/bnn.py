@@ -1,11 +1,11 @@
 """Bayesian neural networks: one face, several ways to a distribution over the weights."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from torch import nn
 
+from trustml.bayes.checks import check_positive, check_whole
 from trustml.bayes.variational import Estimator, VariationalOptions
 from trustml.contracts import Domain, Training
 from trustml.errors import BadOption
@@ -112,9 +112,7 @@ def _check(posterior: Posterior, given: Mapping[str, Any]) -> None:
                 f"it takes {', '.join(sorted(USES[posterior]))}"
             )
     for name, least in (("draws", 1), ("members", 2), ("snapshots", 2)):
-        if given[name] < least:
-            raise BadOption(f"bnn: {name}={given[name]} is not allowed: it must be {least} or more")
+        check_whole(least, **{f"bnn: {name}": given[name]})
     for name in ("prior_scale", "temperature"):
-        value = given[name]
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise BadOption(f"bnn: {name}={value} is not allowed: it must be above 0")
+        if given[name] is not None:
+            check_positive(**{f"bnn: {name}": given[name]})

@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from trustml.bayes.checks import check_positive, check_whole
 from trustml.contracts import Domain, Training
 from trustml.errors import BadOption
 from trustml.models._latents import Categorical, Exponential, Gaussian, Latent
@@ -57,10 +58,8 @@ def vae(
         ("categories", categories, 2),
         ("hidden", hidden, 1),
     ):
-        if value < least:
-            raise BadOption(f"vae: {name}={value} is not allowed: it must be {least} or more")
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise BadOption(f"vae: temperature={temperature} is not allowed: it must be above 0")
+        check_whole(least, **{f"vae: {name}": value})
+    check_positive(**{"vae: temperature": temperature})
     if latent != "gumbel" and (categories, temperature) != (8, 0.67):
         raise BadOption("vae: categories and temperature are of use to latent=gumbel only")
     code: Latent = Categorical(size, categories, temperature)
@@ -111,8 +110,7 @@ class Autoencoder(nn.Module):
         Raises:
             BadOption: no draws.
         """
-        if draws < 1:
-            raise BadOption(f"importance_bound: draws={draws}: it must be 1 or more")
+        check_whole(1, draws=draws)
         unit = self.scale(x)
         read = self.encoder(unit)
         weights = []

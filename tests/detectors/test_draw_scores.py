@@ -45,6 +45,12 @@ def test_draws_that_agree() -> None:
         assert value(method, outputs) == pytest.approx(0, abs=1e-12)
 
 
+def test_the_mean_is_of_probabilities_not_of_logits() -> None:
+    """Draws (0.9, 0.1) and (0.5, 0.5) have the mean (0.7, 0.3), not (0.75, 0.25)."""
+    expected = -0.7 * math.log(0.7) - 0.3 * math.log(0.3)
+    assert value(predictive_entropy, of((0.9, 0.1), (0.5, 0.5))) == pytest.approx(expected)
+
+
 def test_votes() -> None:
     """3 against 1: the ratio is 1/4, and 3 of the 6 pairs differ."""
     outputs = of((0.9, 0.1), (0.8, 0.2), (0.6, 0.4), (0.2, 0.8))

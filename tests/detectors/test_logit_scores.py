@@ -60,10 +60,10 @@ def test_sure_answers_stay_apart(model, made) -> None:
     """In float32, 1 - softmax is 0 for both; the true values are near exp(-20) and exp(-40)."""
     train = made()
     score = mcp(model, train, train)(of(torch.tensor([[20.0, 0.0], [40.0, 0.0]])))
-    assert torch.allclose(score, torch.tensor([-20.0, -40.0]).double().exp(), rtol=1e-6)
+    assert torch.allclose(score, torch.tensor([-20.0, -40.0]).double().exp(), rtol=1e-6, atol=0)
     # 1 - (p₁ - p₂) is twice that where there are two classes.
     apart = margin(model, train, train)(of(torch.tensor([[20.0, 0.0], [40.0, 0.0]])))
-    assert torch.allclose(apart, 2 * score)
+    assert torch.allclose(apart, 2 * score, rtol=1e-6, atol=0)
 
 
 def test_a_shift_of_all_logits_changes_only_scores_of_logits(model, made) -> None:

@@ -42,7 +42,7 @@ def test_near_copies_far_from_zero_are_told_apart() -> None:
     known[:, 1] = torch.arange(1, 11) * 1e-3
     y = torch.zeros(10).long()
     train = of(known, y, y)
-    found = nearest(torch.tensor([[1000.0, 0, 0]]), references(train, None), 10)[0]
+    found = nearest(torch.tensor([[1000.0, 0, 0]]), references(None, train, None), 10)[0]
     assert torch.allclose(found, torch.arange(1, 11) * 1e-3, rtol=1e-4)
 
 

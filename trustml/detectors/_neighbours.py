@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from trustml.contracts import Outputs
 from trustml.detectors._parts import features_of, need_rows
+from trustml.detectors._reading import place_of
 from trustml.errors import BadOption
 
 BLOCK = 1000
@@ -16,14 +18,19 @@ SEED = 0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class References:
-    """Features (R, D) in the order of their labels y (R,), about their middle (D,)."""
+    """Features (R, D) in the order of their labels y (R,), about their middle (D,).
+
+    They lie where the model does: there a search is quickest.
+    """
 
     features: Tensor
     y: Tensor
     middle: Tensor
 
 
-def references(train: Outputs, count: int | None, *, normalised: bool = False) -> References:
+def references(
+    model: Any, train: Outputs, count: int | None, *, normalised: bool = False
+) -> References:
     """Return the training features to look among: all, or `count` of them, always the same.
 
     Raises:
@@ -34,9 +41,10 @@ def references(train: Outputs, count: int | None, *, normalised: bool = False) -
     if count is not None and count < 1:
         raise BadOption(f"samples={count} is not allowed: it must be 1 or more, or none for all")
     need_rows(train, "training")
-    features, y = features_of(train).float(), train.y
+    device = place_of(model, train.features)
+    features, y = features_of(train).float().to(device), train.y.to(device)
     if count is not None and count < len(y):
-        rows = torch.randperm(len(y), generator=Generator().manual_seed(SEED))[:count].to(y.device)
+        rows = torch.randperm(len(y), generator=Generator().manual_seed(SEED))[:count].to(device)
         features, y = features[rows], y[rows]
     order = y.argsort(stable=True)
     features = unit(features) if normalised else features
@@ -69,7 +77,7 @@ def nearest(points: Tensor, known: References, k: int) -> Tensor:
     for block, closeness in _blocks(points, known):
         rows = closeness.topk(k, dim=1, sorted=False).indices
         found.append(_distances(block, known.features, rows).sort(dim=1).values)
-    return torch.cat(found)
+    return torch.cat([part.to(points.device) for part in found])
 
 
 def class_distances(points: Tensor, known: References, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,18 +87,19 @@ def class_distances(points: Tensor, known: References, labels: Tensor) -> tuple[
     """
     classes, counts = known.y.unique_consecutive(return_counts=True)
     own, other = [points.new_empty(0)], [points.new_empty(0)]
-    start = 0
+    start, labels = 0, labels.to(classes.device)
     for block, closeness in _blocks(points, known):
         parts = [part.max(1) for part in closeness.split(counts.tolist(), dim=1)]
         values = torch.stack([part.values for part in parts], 1)
         rows = torch.stack([part.indices for part in parts], 1) + counts.cumsum(0) - counts
         same = labels[start : start + len(block), None] == classes
         for found, kind in ((own, same), (other, ~same)):
-            place = values.masked_fill(~kind, -torch.inf).argmax(1, keepdim=True)
-            apart = _distances(block, known.features, rows.gather(1, place))[:, 0]
+            best = values.masked_fill(~kind, -torch.inf).argmax(1, keepdim=True)
+            apart = _distances(block, known.features, rows.gather(1, best))[:, 0]
             found.append(apart.masked_fill(~kind.any(1), torch.inf))
         start += len(block)
-    return torch.cat(own), torch.cat(other)
+    place = points.device
+    return torch.cat([part.to(place) for part in own]), torch.cat([p.to(place) for p in other])
 
 
 def _blocks(points: Tensor, known: References) -> Iterator[tuple[Tensor, Tensor]]:
@@ -99,7 +108,7 @@ def _blocks(points: Tensor, known: References) -> Iterator[tuple[Tensor, Tensor]
     Closeness is ‖x‖² - ‖x - r‖², of one order with the distance and quicker.
     """
     size = known.features.square().sum(1)
-    for block in (points.float() - known.middle).split(BLOCK):
+    for block in (points.float().to(known.middle.device) - known.middle).split(BLOCK):
         yield block, torch.addmm(size, block, known.features.T, beta=-1, alpha=2)
 
 

@@ -16,9 +16,14 @@ BLOCK = 500
 
 def in_blocks(model: Any, ask: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Return what `ask` returns for x, some rows at a time, asked where the model is."""
-    device = device_of(model) if isinstance(model, nn.Module) else x.device
+    device = place_of(model, x)
     parts = [ask(block.to(device)).to(x.device) for block in x.split(BLOCK)]
     return torch.cat(parts)
+
+
+def place_of(model: Any, x: Tensor) -> torch.device:
+    """Return the model's device, or that of x for what is no module."""
+    return device_of(model) if isinstance(model, nn.Module) else x.device
 
 
 def answers(model: Classifier, x: Tensor) -> Tensor:

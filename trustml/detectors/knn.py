@@ -29,7 +29,7 @@ def knn(
         BadInput: no training outputs, or features that are no numbers.
         BadOption: a k below 1 or above the number of samples, or samples below 1.
     """
-    known = references(train, samples, normalised=True)
+    known = references(model, train, samples, normalised=True)
     need_neighbours("knn", k, known)
 
     def score(outputs: Outputs) -> Tensor:

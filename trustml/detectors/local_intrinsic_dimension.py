@@ -37,7 +37,7 @@ def local_intrinsic_dimension(
         BadInput: no training outputs, or features that are no numbers.
         BadOption: a k below 2 or above the number of samples, or samples below 1.
     """
-    known = references(train, samples)
+    known = references(model, train, samples)
     need_neighbours("local_intrinsic_dimension", k, known, least=2)
 
     def score(outputs: Outputs) -> Tensor:

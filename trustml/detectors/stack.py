@@ -46,7 +46,7 @@ def stack(
 
     need_between("stack", 1e-9, 1e9, penalty=penalty)
     need_rows(validation, "validation")
-    known = class_references(train, samples)
+    known = class_references(model, train, samples)
     wrong = logits_of(validation).argmax(1) != validation.y
     if bool(wrong.all()) or not bool(wrong.any()):
         raise NotApplicable(

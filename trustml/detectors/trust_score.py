@@ -27,7 +27,7 @@ def trust_score(
         BadInput: no training outputs, or outputs that are no numbers.
         BadOption: a number of samples below 1.
     """
-    known = class_references(train, samples)
+    known = class_references(model, train, samples)
 
     def score(outputs: Outputs) -> Tensor:
         return torch.sigmoid(-log_trust(outputs, known))
@@ -35,7 +35,7 @@ def trust_score(
     return score
 
 
-def class_references(train: Outputs, count: int | None) -> References:
+def class_references(model: Classifier, train: Outputs, count: int | None) -> References:
     """Return the training features to look among.
 
     Raises:
@@ -43,7 +43,7 @@ def class_references(train: Outputs, count: int | None) -> References:
         BadInput: no training outputs, or features that are no numbers.
         BadOption: a count below 1.
     """
-    known = references(train, count)
+    known = references(model, train, count)
     if bool((known.y == known.y[0]).all()):
         raise NotApplicable(
             "the training labels are all of one class: there is no other to be near"

@@ -5,16 +5,16 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trustml.contracts import Classifier, Domain, Outputs, Split
 from trustml.detectors._complexity import bernoulli_bits, deflated_bits
 from trustml.detectors._parts import Scorer, need_rows
-from trustml.detectors._reading import bounds_of, in_blocks
+from trustml.detectors._reading import bounds_of, in_blocks, place_of
 from trustml.detectors._shared_noise import SharedNoise
 from trustml.errors import BadInput, BadOption
 from trustml.registry import detector, get
-from trustml.training import device_of, fit, seeded
+from trustml.training import fit, seeded
 
 BATCH = 128
 MOST_EPOCHS = 100
@@ -73,7 +73,7 @@ def vae(
     training = replace(plugin.facts["training"], epochs=passes, batch_size=BATCH)
     with seeded(SEED):
         network = plugin.function(domain, pixels=pixels, layers=layers, size=size, hidden=hidden)
-    network = network.to(device_of(model) if isinstance(model, nn.Module) else train.x.device)
+    network = network.to(place_of(model, train.x))
     fit(network, _split(train, domain), _split(validation, domain), training, SEED)
     own = {"none": None, "deflate": deflated_bits, "entropy": bernoulli_bits}[complexity]
 

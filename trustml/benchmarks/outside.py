@@ -6,54 +6,36 @@ from trustml.benchmarks import samples as on_disk
 from trustml.benchmarks.discipline import SAMPLES, Bench
 from trustml.benchmarks.plan import Plan
 from trustml.benchmarks.samples import FOOLED
-from trustml.benchmarks.setting import load_data
 from trustml.contracts import Dataset, Split
-from trustml.errors import BadInput, UnknownName
-from trustml.recipes import choose
-
-SHIFT = "shift_"  # the same classes in another hand: no detector is asked to refuse these
+from trustml.errors import BadInput, UsageError
+from trustml.partners import is_shift, partner
 
 
 def names(plan: Plan, dataset: Dataset) -> tuple[str, ...]:
     """Return the sets that the plan asks for, by default every partner of the data at hand.
 
     Raises:
-        UsageError: a name is neither a partner of the data nor a dataset.
+        UsageError: a name is neither a partner of the data nor a dataset, or cannot be made to fit.
     """
-    if plan.outside:
-        for name in plan.outside:
-            if not _is_partner(name, dataset):
-                _of_other_data(name)
-        return plan.outside
-    return tuple(name for name in dataset.outside if not name.startswith(SHIFT))
+    for name in plan.outside:
+        outside_split(name, plan, dataset)
+    return plan.outside or tuple(name for name in dataset.outside if not is_shift(name))
 
 
 def outside_split(name: str, plan: Plan, dataset: Dataset) -> Split:
     """Return the set's samples, at most as many as the plan examines.
 
     Raises:
-        BadInput: another shape than the data's; it says how to convert, or the set is empty.
+        UsageError: there is no such set, or it cannot be made to fit the data.
     """
-    if _is_partner(name, dataset):
-        split = dataset.outside[name]
-    else:
-        split = load_data(name, plan.data_dir).test
-    wanted, given = dataset.test.domain, split.domain
-    if given.shape != wanted.shape:
-        raise BadInput(
-            f"--ood {name}: its inputs have the shape {given.shape}, those of {plan.data} "
-            f"{wanted.shape}; resize them and read them with --ood 'npz:path=…'"
-        )
-    if (given.low, given.high) != (wanted.low, wanted.high):
-        raise BadInput(
-            f"--ood {name}: its box is [{given.low}, {given.high}], that of {plan.data} "
-            f"[{wanted.low}, {wanted.high}]; bring it to that box and read it with npz:path=…"
-        )
-    if not len(split):
-        raise BadInput(f"--ood {name}: the set is empty")
+    try:
+        split = partner(dataset, name, plan.data_dir)
+    except UsageError as error:
+        raise BadInput(f"--ood {name}: {error}") from error
     split = split.at(slice(0, plan.limit or len(split)))
     # Their labels mean nothing to this model, and need not be among its classes.
-    return Split(split.x, split.y * 0, split.ids, wanted.classes, wanted.low, wanted.high)
+    test = dataset.test
+    return Split(split.x, split.y * 0, split.ids, test.classes, test.low, test.high)
 
 
 def attacked_splits(bench: Bench) -> Mapping[str, Split]:
@@ -73,16 +55,3 @@ def attacked_splits(bench: Bench) -> Mapping[str, Split]:
                     name += "'"
                 found[name] = Split(moved, split.y, split.ids, split.classes, split.low, split.high)
     return found
-
-
-def _is_partner(name: str, dataset: Dataset) -> bool:
-    # A partner may be known whose files are elsewhere; asking for it is what fetches them.
-    known = getattr(dataset.outside, "partners", dataset.outside)
-    return name in known
-
-
-def _of_other_data(name: str) -> None:
-    try:
-        choose("data", name)
-    except UnknownName as error:
-        raise UnknownName(f"--ood {name}: no partner of these data, and {error}") from error

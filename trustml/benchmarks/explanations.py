@@ -157,15 +157,15 @@ def beside_nothing(results: Mapping[str, Examined]) -> dict[str, dict[str, Diffe
     Raises:
         BadInput: there is no random row among the results.
     """
-    by_name = {result.method.split(":")[0]: result for result in results.values()}
-    if NOTHING not in by_name:
+    nothing = next((r for r in results.values() if r.method.split(":")[0] == NOTHING), None)
+    if nothing is None:
         raise BadInput(f"there is no row {NOTHING!r} to compare with: examine it too")
     table: dict[str, dict[str, Difference]] = {}
-    for metric, floor in by_name[NOTHING].measured.items():
+    for metric, floor in nothing.measured.items():
         names = [
             name
             for name, result in results.items()
-            if metric in result.measured and result is not by_name[NOTHING]
+            if metric in result.measured and result is not nothing
         ]
         gaps = []
         for name in list(names):

@@ -1,0 +1,188 @@
+"""The exam: on a linear model the exact row beats the random one in every metric defined for it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trustml.access import Handed
+from trustml.benchmarks.explanations import (
+    METRICS,
+    Examined,
+    Question,
+    beside_nothing,
+    examine,
+    explainer,
+    leaked,
+)
+from trustml.contracts import Access
+from trustml.errors import BadInput, MethodFailed, NotApplicable, UnknownName
+from trustml.recipes import Choice, choose
+from trustml.registry import Plugin
+
+# The second model is the first one here.
+NOT_HERE = {"data randomisation"}
+
+
+class Linear(nn.Module):
+    """Four classes, a smooth template each, on images (1, 8, 8)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(64, 4)
+        with torch.no_grad():
+            bumps = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(7))
+            bumps = nn.functional.avg_pool2d(bumps, 3, 1, 1).flatten(1) * 4
+            self.head.weight.copy_(bumps - bumps.mean(1, keepdim=True))
+            self.head.bias.zero_()
+
+    def features(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x.flatten(1))
+
+
+@pytest.fixture(scope="module")
+def question() -> Question:
+    model = Linear()
+    x = inputs(model, 60, seed=2)
+    with torch.no_grad():
+        target = model(x).argmax(1)
+    background = inputs(model, 30, seed=3)
+    return Question(model, x, target, background, baseline="mean", shuffled=Linear())
+
+
+def inputs(model: Linear, count: int, seed: int) -> Tensor:
+    """Return inputs of every class in turn: grey with a faint template, and noise."""
+    weight = model.head.weight.detach()[torch.arange(count) % 4].view(-1, 1, 8, 8)
+    noise = torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+    return (0.3 + 0.05 * weight + 0.4 * noise).clamp(0, 1)
+
+
+@pytest.fixture(scope="module")
+def results(question: Question) -> dict[str, Examined]:
+    return {
+        name: examine(question, choose("attribution", name))
+        for name in ("linear_exact", "random", "blurred_random")
+    }
+
+
+def test_every_metric_ranks_the_exact_row_above_the_random_one(
+    results: dict[str, Examined],
+) -> None:
+    """Where the truth is known a metric that does not see it is worth nothing."""
+    leads = beside_nothing(results)
+    for metric in METRICS.keys() - NOT_HERE:
+        lead = leads[metric]["linear_exact"]
+        assert lead.verdict == "better", (metric, lead)
+        assert lead.score.low > 0, (metric, lead)
+
+
+def test_smooth_noise_is_not_distinguished_from_noise_by_sums(
+    results: dict[str, Examined],
+) -> None:
+    leads = beside_nothing(results)
+    assert leads["sensitivity-n"]["blurred_random"].verdict == "not distinguishable"
+
+
+def test_costs_are_counted(question: Question) -> None:
+    """A gradient is one pass each way; occlusion of 4 windows asks 5 times; noise never asks."""
+    for text, forwards, backwards in (
+        ("gradient", 1, 1),
+        ("occlusion:window=4,stride=4", 5, 0),
+        ("random", 0, 0),
+        ("smooth_grad:draws=7", 7, 7),
+    ):
+        cost = examine(question, choose("attribution", text), metrics=("infidelity",)).cost
+        assert cost.forwards == forwards, text
+        assert cost.backwards == backwards, text
+
+
+def test_a_metric_that_is_not_for_a_method_says_why(question: Question) -> None:
+    lone = replace(question, shuffled=None)
+    found = examine(lone, choose("attribution", "gradient"), metrics=("data randomisation",))
+    assert not found.measured
+    assert "shuffled" in found.skipped["data randomisation"]
+    flat = replace(
+        question, model=Flat(question.model), x=question.x.flatten(1),
+        background=question.background.flatten(1),
+    )  # fmt: skip
+    found = examine(flat, choose("attribution", "gradient"), metrics=("ROAD", "deletion"))
+    assert list(found.measured) == ["deletion"]
+    assert "neighbours" in found.skipped["ROAD"]
+
+
+class Flat(nn.Module):
+    """The same on vectors."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x.view(-1, 1, 8, 8))
+
+
+def test_completeness_is_held_against_the_methods_own_baseline(question: Question) -> None:
+    """Integrated gradients from the mean are complete from the mean, and miss from zero."""
+    method = choose("attribution", "integrated_gradients:baseline=mean")
+    names = ("completeness error", "multi-baseline error")
+    found = examine(question, method, metrics=names).measured
+    assert found["completeness error"].score.high < 1e-4
+    assert found["multi-baseline error"].score.low > 0.01
+
+
+def test_a_method_without_gradients_gets_none(question: Question) -> None:
+    """It is handed a model at the access that it declares."""
+    seen = []
+
+    def method(model: object, x: Tensor, target: Tensor, background: Tensor) -> Tensor:
+        seen.append(model)
+        return x
+
+    plugin = Plugin(
+        "attribution", "method", method, "", "", (), {"needs": Access.LOGITS, "influence": False}
+    )
+    explainer(Choice(plugin, {}), question.model, question.background)(question.x, question.target)
+    assert isinstance(seen[0], Handed)
+    assert seen[0].access == Access.LOGITS
+
+
+@pytest.mark.parametrize(
+    ("maps", "message"),
+    [
+        (lambda x: x[:1], "returned .1, 1, 8, 8."),
+        (lambda x: x / 0 * 0, "not finite"),
+        (lambda x: None, "returned NoneType"),
+        (lambda x: x.nonsense, "raised AttributeError"),
+    ],
+)
+def test_a_method_that_breaks_its_contract_fails(
+    question: Question, maps: object, message: str
+) -> None:
+    plugin = Plugin(
+        "attribution", "method", lambda model, x, target, background: maps(x), "", "", (),  # type: ignore[operator]
+        {"needs": Access.GRADIENTS, "influence": False},
+    )  # fmt: skip
+    with pytest.raises(MethodFailed, match=message):
+        examine(question, Choice(plugin, {}))
+
+
+def test_what_cannot_be_examined(question: Question, results: dict[str, Examined]) -> None:
+    with pytest.raises(UnknownName, match="did you mean 'deletion'"):
+        examine(question, choose("attribution", "gradient"), metrics=("deletoin",))
+    bent = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 4))
+    with pytest.raises(NotApplicable, match="not affine"):
+        examine(replace(question, model=bent), choose("attribution", "linear_exact"))
+    with pytest.raises(BadInput, match="no row 'random'"):
+        beside_nothing({"linear_exact": results["linear_exact"]})
+
+
+def test_weight_rows_leak_at_once(question: Question) -> None:
+    """Four queries, one a class, for a linear model; noise leaks nothing beyond the logits."""
+    pool, fresh = (inputs(question.model, count, count) for count in (80, 200))  # type: ignore[arg-type]
+    for name, wanted in (("linear_exact", 4), ("random", None)):
+        found = leaked(question, choose("attribution", name), pool, fresh, points=(1, 5, 20))
+        assert found.queries_to(1.0) == wanted

@@ -143,7 +143,7 @@ def test_odin_in_the_limit_of_heat(model, made) -> None:
 @pytest.mark.parametrize("degrees", [1.0, 1000.0])
 def test_odin_steps_up_its_own_softmax(degrees: float, model, made) -> None:
     """Each entry moves by epsilon along the finite difference of log max softmax(z / T)."""
-    test = made(3, seed=2)
+    test = made(60, seed=2)
     moved = odin(model, test, test, temperature=degrees, epsilon=0.01)(test).x - test.x
 
     def height(x):

@@ -76,9 +76,9 @@ def strongest(
         stages.append(_stage(apgd, steps=50 * bursts, restarts=rounds, loss="margin"))
     else:
         search = partial(alternate, rounds=rounds, more=more, bursts=bursts)
-        walks = _stage(apgd_targeted, steps=2 * steps, targets=_LAST_TARGETS)
-        walks = None if threat.targeted or not targets else walks
-        stages.append(partial(_searched, search=search, walks=walks))
+        last = _stage(apgd_targeted, steps=2 * steps, targets=_LAST_TARGETS)
+        aimed = targets and not threat.targeted
+        stages.append(partial(_searched, search=search, walks=last if aimed else None))
     return in_turn(model, x, y, threat, random, stages)
 
 

@@ -31,8 +31,8 @@ from trustml.metrics import proportion
 from trustml.separation import failure_scores, outside_scores
 
 DRAWS = 20  # networks that a Bayesian model is asked as
-_TEST, _WRONG, _THRESHOLD = "test", "wrong", "threshold"
-_SET = "set "  # before the name of a set that is not the test set
+TEST, WRONG, THRESHOLD = "test", "wrong", "threshold"
+SET = "set "  # before the name of a set that is not the test set
 Sets = Mapping[str, Outputs]
 
 
@@ -52,12 +52,12 @@ def examine(case: Case, blank: Record, bench: Bench) -> Record:
     began = time.perf_counter()
     tuned, kept = _halves(sets["validation"])
     scorer = learnt(chain, bench.setting.module, sets["train"], tuned)
-    found = {_TEST: scorer(sets["test"])}
-    found |= {_SET + name: scorer(outputs) for name, outputs in sets.items() if name not in _OWN}
+    found = {TEST: scorer(sets["test"])}
+    found |= {SET + name: scorer(outputs) for name, outputs in sets.items() if name not in _OWN}
     seconds = time.perf_counter() - began
     threshold = conformal_quantile(scorer(kept), bench.plan.false_alarms)
-    found[_WRONG] = (~bench.setting.right).to(torch.uint8)
-    found[_THRESHOLD] = torch.tensor([threshold], dtype=torch.float64)
+    found[WRONG] = (~bench.setting.right).to(torch.uint8)
+    found[THRESHOLD] = torch.tensor([threshold], dtype=torch.float64)
     scores, notes = scores_of(found)
     return replace(
         blank,
@@ -75,17 +75,17 @@ def scores_of(found: Mapping[str, Tensor]) -> tuple[dict[str, Score], list[str]]
     For each set: AUROC, AUPR, both FPR95, and the share that the gate stops; of the test set the
     same about its errors, and the gate's false alarms.
     """
-    test, threshold = found[_TEST], float(found[_THRESHOLD])
+    test, threshold = found[TEST], float(found[THRESHOLD])
     scores, notes = {"false alarms": _stopped(test, threshold, "lower")}, []
     try:
-        errors = failure_scores(test, found[_WRONG].bool())
+        errors = failure_scores(test, found[WRONG].bool())
         scores |= {f"errors: {name}": score for name, score in errors.scores.items()}
         notes += [f"errors: {note}" for note in errors.notes]
     except BadInput as error:
         notes.append(f"no failures to foretell: {error}")
     for key, suspicion in found.items():
-        if key.startswith(_SET):
-            name = key.removeprefix(_SET)
+        if key.startswith(SET):
+            name = key.removeprefix(SET)
             apart = outside_scores(test, suspicion)
             scores |= {f"{name}: {metric}": score for metric, score in apart.scores.items()}
             scores[f"{name}: stopped"] = _stopped(suspicion, threshold, "higher")
@@ -109,8 +109,8 @@ def check_claims(case: Case, record: Record, bench: Bench) -> None:
         return
     found = read(bench.home(case.name) / SAMPLES)
     wrong = (~bench.setting.right).to(torch.uint8)
-    if not torch.equal(found[_WRONG], wrong):
-        row = int((found[_WRONG] != wrong).nonzero()[0])
+    if not torch.equal(found[WRONG], wrong):
+        row = int((found[WRONG] != wrong).nonzero()[0])
         raise BrokenClaim(f"{record.case}: sample {row} is read otherwise than recorded")
     if not close(scores_of(found)[0], record.scores):
         raise BrokenClaim(f"{record.case}: the scores do not follow from the suspicions")

@@ -174,7 +174,8 @@ def bench(out: str | None, resume: str | None, as_json: bool, **words: Any) -> N
         checked(plan)  # before its words name a folder
         folder = new_folder(RUNS, plan) if out is None else Path(out)
         records = harness.start(plan, folder)
-    report(records, folder, as_json, curve=bool(words["curve"]) and resume is None)
+    drawn = bool(words["curve"]) and resume is None
+    report(records, folder, as_json, curve=drawn, pictures=True)
 
 
 def _check_alone(*allowed: str) -> None:

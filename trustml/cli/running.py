@@ -18,6 +18,7 @@ from trustml.files import write_whole
 from trustml.options import number
 from trustml.records import to_line
 from trustml.reports.curve import curve_picture
+from trustml.reports.detector_pictures import detector_pictures
 from trustml.reports.table import render
 from trustml.reports.tables import console
 
@@ -66,7 +67,14 @@ def new_folder(runs: Path, plan: Plan) -> Path:
     return folder
 
 
-def report(records: Iterable[Record], folder: Path, as_json: bool, *, curve: bool = False) -> None:
+def report(
+    records: Iterable[Record],
+    folder: Path,
+    as_json: bool,
+    *,
+    curve: bool = False,
+    pictures: bool = False,
+) -> None:
     """Print the records as they come, or a table of them all; a failed case ends in exit code 1."""
     done = []
     with _resumable(folder):
@@ -82,6 +90,10 @@ def report(records: Iterable[Record], folder: Path, as_json: bool, *, curve: boo
         if len(done) < planned:
             count = f"{len(done)} of {planned} cases are finished."
             screen.print(f"{count} {_go_on(folder)}", soft_wrap=True)
+        drawn = detector_pictures(folder) if pictures else []
+        if drawn:
+            names = ", ".join(path.stem for path in drawn)
+            screen.print(f"{len(drawn)} pictures (PNG) lie beside it: {names}")
         if curve:
             screen.print(f"The curve is drawn in {_draw_curve(folder)}", soft_wrap=True)
         screen.print(f"The run lies in {folder}", soft_wrap=True)

@@ -160,6 +160,9 @@ def test_exactly_95_percent_is_enough() -> None:
         just_out = torch.tensor([count * 0.95 - 0.5])
         assert false_positive_rate(ordinary, just_out, positive="ordinary").value == 0
         assert false_positive_rate(ordinary, just_out - 1, positive="ordinary").value == 1
+    assert 0.55 * 100 > 55
+    ordinary = torch.arange(100.0)
+    assert false_positive_rate(ordinary, ordinary[55:56], positive="ordinary", at=0.55).value == 0
 
 
 def test_augrc_is_its_closed_form() -> None:

@@ -120,7 +120,7 @@ def average_precision(positive: Side, negative: Side) -> Values:
 
 def passing(positive: Side, negative: Side, at: float) -> Values:
     """Return the share of negatives in the first groups that hold `at` of the positives, (R,)."""
-    # 0.95 · 60 is a little above 57 in floating point, and 57 is enough.
+    # 0.55 · 100 is a little above 55 in floating point, and 55 is enough.
     needed = at * positive.total - ROUNDING * (1 + positive.total)
     last = (positive.upto >= needed[:, None]).argmax(1)[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -94,14 +94,14 @@ def test_a_masked_gradient_does_not_save_the_model() -> None:
 def test_only_the_nearly_won_get_more_starts(share: float, starts: int, last: int) -> None:
     """In half the least ball half of the margin is left: far; in nine tenths of it a tenth: near.
 
-    Gradients: 20 and, to the one other class, 20 of short walks, then 6 walks of 6 a start, each
+    Gradients: 10 and, to the one other class, 10 of short walks, then 6 walks of 6 a start, each
     after 64 windows, and where it is near a last walk of 40.
     """
     model, x, y = linear(2)
     handed = Handed(model, Access.GRADIENTS, SAMPLES)
     threat = Lp("linf", share * least(model, x, y, "linf"))
     strongest(handed, x, y, threat, random=keyed(0, IDS), targets=3, more=2)
-    assert bool((handed.backwards == 20 + 20 + 36 * starts + last).all())
+    assert bool((handed.backwards == 10 + 10 + 36 * starts + last).all())
     looks = handed.forwards - handed.backwards - 384 * starts
     assert bool((looks >= 0).all())
     assert bool((looks <= 16 + 8 * starts).all())

@@ -33,7 +33,7 @@ def strongest(
     /,
     *,
     random: Random,
-    steps: int = 20,
+    steps: int = 10,
     targets: int = 2,
     rounds: int = 1,
     more: int = 8,
@@ -76,7 +76,7 @@ def strongest(
         stages.append(_stage(apgd, steps=50 * bursts, restarts=rounds, loss="margin"))
     else:
         search = partial(alternate, rounds=rounds, more=more, bursts=bursts)
-        last = _stage(apgd_targeted, steps=2 * steps, targets=_LAST_TARGETS)
+        last = _stage(apgd_targeted, steps=4 * steps, targets=_LAST_TARGETS)
         aimed = targets and not threat.targeted
         stages.append(partial(_searched, search=search, walks=last if aimed else None))
     return in_turn(model, x, y, threat, random, stages)

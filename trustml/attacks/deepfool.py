@@ -1,0 +1,111 @@
+"""DeepFool: onto the nearest plane where two classes would tie, again and again."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from trustml.attacks._descent import DUAL, TINY, length, see_margin, side
+from trustml.attacks._nearest import Nearest, answer, at_home, close_in
+from trustml.attacks._planes import onto_plane
+from trustml.attacks._pursuit import Quarry, Seen, likeliest_others, look
+from trustml.contracts import Access, Classifier, Random, Threat
+from trustml.errors import BadOption
+from trustml.geometry import diameter, like
+from trustml.registry import attack
+from trustml.threats import Lp
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Approach:
+    """Where a walk stands (B, *S), and the classes (B, C) that it may go to."""
+
+    point: Tensor
+    rivals: Tensor
+
+
+@attack(
+    source="Moosavi-Dezfooli et al. 2016, arXiv:1511.04599, algorithm 2 and §2.3",
+    needs=Access.GRADIENTS,
+    norms=("l2", "linf"),
+    minimum_norm=True,
+)
+def deepfool(
+    model: Classifier,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    /,
+    *,
+    random: Random,
+    steps: int = 50,
+    classes: int = 10,
+    overshoot: float = 0.02,
+) -> Tensor:
+    """Return the first points (B, *S) that win on the way; the input itself where none does.
+
+    The shortest move onto a plane is found within the box: where the paper's would leave it, other
+    entries go farther.
+
+    Args:
+        model: gives logits with a gradient.
+        x: inputs (B, *S) in the box.
+        y: true labels, or the wanted ones of a targeted threat.
+        threat: the norm, the box and the goal; the budget does not matter.
+        random: not used.
+        steps: looks at most; a sample is done when it has won.
+        classes: go to the nearest of so many classes, the likeliest at the input, y included. Each
+            of the others costs a forward and a backward pass a look. A targeted threat has one.
+        overshoot: how much longer than to the plane a step is.
+
+    Raises:
+        BadOption: steps below 1, classes below 2, an overshoot below 0.
+        NotApplicable: the model's answers have no gradient.
+    """
+    if steps < 1 or classes < 2 or not overshoot >= 0:
+        raise BadOption(
+            f"deepfool: steps={steps} must be 1 or more, classes={classes} 2 or more, "
+            f"overshoot={overshoot} 0 or more"
+        )
+
+    def begin(quarry: Quarry, nearest: Nearest) -> Approach:
+        rivals = quarry.y[:, None] if quarry.target is None else quarry.target
+        return Approach(quarry.x, rivals)
+
+    def advance(walk: Approach, seen: Seen, quarry: Quarry, nearest: Nearest) -> Approach:
+        point, slope = seen.point.flatten(1), seen.gradient.flatten(1)
+        box = (quarry.threat.low, quarry.threat.high)
+        lacking = -seen.losses.to(point.dtype)
+        move = onto_plane(point, slope, lacking, quarry.threat.norm, box).view_as(seen.point)
+        onward = (seen.point + (1 + overshoot) * move).clamp(*box)
+        return replace(walk, point=torch.where(like(seen.reached, onward), seen.point, onward))
+
+    # With every point of the box allowed, whoever has won is inside and may leave.
+    widest = 2 * diameter(threat.norm, side(threat), x[0].numel())
+    anywhere = Lp(threat.norm, widest, threat.low, threat.high, threat.targeted)
+    rivals = None if threat.targeted else likeliest_others(model, x, y)[:, : classes - 1]
+    quarry = Quarry(x, y, anywhere, random, rivals)
+    nearest = close_in(
+        model, quarry, at_home(model, quarry), begin=begin, advance=advance, steps=steps,
+        see=see_margin if threat.targeted else _see_nearest, stop_inside=True,
+    )  # fmt: skip
+    return answer(nearest, Quarry(x, y, threat, random))
+
+
+def _see_nearest(model: Classifier, walk: Approach, quarry: Quarry) -> Seen:
+    """Return the lead (B,) of the class whose plane is nearest, with its slope; all in one pass."""
+    count, rivals = len(quarry.y), walk.rivals.shape[1]
+
+    def lead(logits: Tensor, wide: Quarry) -> Tensor:
+        rival = walk.rivals.T.reshape(-1, 1)
+        return (logits.gather(1, rival) - logits.gather(1, wide.y[:, None]))[:, 0]
+
+    everyone = torch.arange(count, device=quarry.y.device).repeat(rivals)
+    seen = look(model, walk.point[everyone], quarry.at(everyone), lead)
+    steep = length(seen.gradient, DUAL[quarry.threat.norm]).clamp_min(TINY)
+    nearest = (seen.losses.abs().double() / steep).view(rivals, count).argmin(0)
+    rows = nearest * count + everyone[:count]
+    return Seen(
+        seen.point[rows], seen.logits[rows], seen.losses[rows], seen.gradient[rows],
+        seen.reached[rows],
+    )  # fmt: skip

@@ -8,7 +8,34 @@ one after the other (L1, L0). All in float64, exact up to its rounding.
 import torch
 from torch import Tensor
 
-from trustml.contracts import Norm
+from trustml.access import at
+from trustml.contracts import Classifier, Norm
+
+# Relative to the terms that a logit sums: float32 rounds to 6e-8 of each.
+_SAME = 1e-5
+
+
+def affine_map(model: Classifier, x: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Return weight (K, D) and bias (K,), float64, as the slopes at the mean of x (B, *S) say.
+
+    They are the model's only if it is affine: hold them against answers with `agrees`.
+    """
+    middle = x.detach().mean(0, keepdim=True)
+    points = middle.expand(classes, *x.shape[1:]).clone().requires_grad_()
+    rows = torch.arange(classes, device=x.device) % len(x)
+    with torch.enable_grad():
+        logits = at(model, rows)(points)
+        (slopes,) = torch.autograd.grad(logits.diagonal().sum(), points)
+    weight = slopes.double().flatten(1)
+    return weight, logits[0].detach().double() - weight @ middle.double().flatten()
+
+
+def agrees(weight: Tensor, bias: Tensor, x: Tensor, logits: Tensor) -> bool:
+    """Return whether logits (B, K) are weight @ x + bias, up to the rounding of float32."""
+    flat = x.double().flatten(1)
+    off = (flat @ weight.T + bias - logits.double()).abs()
+    terms = flat.abs() @ weight.abs().T + bias.abs() + 1
+    return bool((off <= _SAME * terms).all())
 
 
 def minimal_distance(

@@ -84,7 +84,8 @@ def randomised(model: nn.Module, order: Order, seed: int) -> Iterator[nn.Module]
     if not layers:
         raise NotApplicable("the model has no weights that could be randomised")
     for number, layer in enumerate(layers if order == "bottom_up" else layers[::-1]):
-        with torch.random.fork_rng(devices=[]):
+        devices = {weight.device for weight in layer.parameters(False) if weight.is_cuda}
+        with torch.random.fork_rng(devices=list(devices)):
             torch.manual_seed(_own_seed(seed, number))
             _forget(layer)
         yield copy.deepcopy(network)

@@ -101,17 +101,18 @@ def triggered(
 
     Raises:
         NotApplicable: the inputs are no images, or smaller than the patch.
+        BadInput: more than one target.
     """
     if x.dim() != 4 or min(x.shape[2:]) <= side:
         raise NotApplicable(f"a patch of {side} does not fit inputs of {tuple(x.shape[1:])}")
+    if bool((target != target[0]).any()):
+        raise BadInput("one trigger calls one class: give the same target for all inputs")
     draw = generator(seed)
     row, column = (int(torch.randint(edge - side + 1, (), generator=draw)) for edge in x.shape[2:])
     truth = torch.zeros_like(x, dtype=torch.bool)
     truth[:, :, row : row + side, column : column + side] = True
     stamped = torch.where(truth, torch.full_like(x, value), x)
     planted = Triggered(model, truth[0].flatten(), value, target[:1])
-    if bool((target != target[0]).any()):
-        raise BadInput("one trigger calls one class: give the same target for all inputs")
     return Planted(planted, stamped, target, truth)
 
 

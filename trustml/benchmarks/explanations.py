@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +87,7 @@ class _Case:
         """Return the method's maps of other inputs."""
         return explainer(self.method, self.question.model, self.question.background)(x, target)
 
-    def explain_in(self, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+    def explain_in(self, model: Any, x: Tensor, target: Tensor) -> Tensor:
         """Return the method's maps in another model."""
         return explainer(self.method, model, self.question.background)(x, target)
 
@@ -233,8 +233,8 @@ def _shuffled(case: _Case) -> Measured:
 
 def _found(case: _Case, planted: Planted) -> Measured:
     """Return the share of positive parts within what was planted; background is black."""
-    plain = torch.zeros_like(planted.x)
-    maps = explainer(case.method, planted.model, plain[:8])(planted.x, planted.target)
+    plain, model = torch.zeros_like(planted.x), cast(Classifier, planted.model)
+    maps = explainer(case.method, model, plain[:8])(planted.x, planted.target)
     influence = bool(case.method.plugin.facts["influence"])
     told = Explained(planted.x, planted.target, maps, influence)
     return localisation(told, plain, planted.truth).mass

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from trustml.bayes.cavi_gaussian import fit, log_density
 from trustml.bayes.coordinate_ascent import Climb
 from trustml.contracts import Outputs
-from trustml.detectors._complexity import bernoulli_bits, deflated_bits
+from trustml.detectors._complexity import LEVEL, bernoulli_bits, deflated_bits
 from trustml.detectors._shared_noise import SharedNoise
 from trustml.detectors.cavi_density import cavi_density
 from trustml.detectors.vae import vae
@@ -124,12 +124,13 @@ def test_entropy_in_bits() -> None:
 
 def test_deflated_bits_against_png_rows() -> None:
     """Each form is zlib's on bytes built here by hand; the shortest counts."""
-    x = (torch.arange(64).view(1, 1, 8, 8) * 3 / 255).float()
-    raw = (torch.arange(64) * 3).tolist()
+    # Up and down again, so that there are differences below 0.
+    raw = (3 * (32 - torch.arange(64)).abs()).tolist()
+    x = torch.tensor(raw).view(1, 1, 8, 8) / 255
     left = [value - (raw[i - 1] if i % 8 else 0) for i, value in enumerate(raw)]
     up = [value - (raw[i - 8] if i >= 8 else 0) for i, value in enumerate(raw)]
     lengths = [
-        len(zlib.compress(struct.pack("64B", *(value % 256 for value in form)), 9))
+        len(zlib.compress(struct.pack("64B", *(value % 256 for value in form)), LEVEL))
         for form in (raw, left, up)
     ]
     assert float(deflated_bits(x)) == 8 * min(lengths)

@@ -22,6 +22,7 @@ from trustml.catalogue import ROOMS, built_in_names
 from trustml.contracts import Access, Kind, Norm, Training
 from trustml.errors import BadInput, UnknownName, UsageError
 from trustml.options import Option, options_of, training_options
+from trustml.threats import guarded
 
 GROUP = "trustml"
 
@@ -61,7 +62,7 @@ def attack(
     targeted: bool = True,
     minimum_norm: bool = False,
 ) -> Callable[[A], A]:
-    """Register an attack.
+    """Register an attack; each call of it checks first what it is given.
 
     Args:
         source: the paper, with section or equation.
@@ -71,7 +72,7 @@ def attack(
         minimum_norm: whether it looks for the nearest point that wins, whatever the budget.
     """
     facts = {"needs": needs, "norms": norms, "targeted": targeted, "minimum_norm": minimum_norm}
-    return lambda function: _register("attack", function, source, facts)
+    return lambda function: _register("attack", guarded(function, facts), source, facts)
 
 
 def attribution(

@@ -7,6 +7,7 @@ from trustml.access import Handed
 from trustml.attacks._losses import LOSSES, LossName
 from trustml.contracts import Access, Classifier, Threat
 from trustml.errors import MethodFailed
+from trustml.threats import check_labels
 
 
 def scored(model: Classifier, x: Tensor, y: Tensor, threat: Threat, loss: LossName) -> Tensor:
@@ -16,6 +17,8 @@ def scored(model: Classifier, x: Tensor, y: Tensor, threat: Threat, loss: LossNa
     """
     answers = model(x)
     reached = threat.reached(answers, y)
+    if y.device.type == "cpu":  # elsewhere it would be waited for, query after query
+        check_labels(answers, y)
     if isinstance(model, Handed) and model.access < Access.LOGITS:
         # In float64, so that no rounding depends on where in the batch a row stands.
         answers = answers.double().clamp_min(torch.finfo(torch.float32).tiny).log().to(x.dtype)

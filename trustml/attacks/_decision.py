@@ -9,6 +9,7 @@ from trustml.access import at
 from trustml.attacks._windows import plane_of
 from trustml.contracts import Classifier, Norm, Random, Threat
 from trustml.geometry import distance, like
+from trustml.threats import check_readable
 
 # Cells a side of coarse noise: each try takes the next of these.
 _CELLS = (4, 2, 7, 3, 10, 5)
@@ -26,7 +27,9 @@ class Oracle:
         """Return whether points (k · B, *S) of samples `rows` (B,), k times over, are misread."""
         times = len(points) // len(rows)
         self.left[rows] -= times
-        return self._threat.reached(at(self._model, rows)(points), self._y[rows].repeat(times))
+        answers, y = at(self._model, rows)(points), self._y[rows].repeat(times)
+        check_readable(answers, y)
+        return self._threat.reached(answers, y)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

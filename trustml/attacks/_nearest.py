@@ -15,6 +15,7 @@ from trustml.attacks._pursuit import Quarry, Seen, take
 from trustml.contracts import Classifier, Threat
 from trustml.errors import MethodFailed
 from trustml.geometry import distance, like
+from trustml.threats import check_readable
 
 # Steps between two looks at which samples may leave: each look reads the device.
 _EVERY = 5
@@ -66,7 +67,9 @@ See = Callable[[Classifier, W, Quarry], Seen]
 def at_home(model: Classifier, quarry: Quarry) -> Nearest:
     """Return the inputs, at distance 0 where the model already answers as the attacker wants."""
     with frozen(model), torch.no_grad():
-        reached = quarry.threat.reached(model(quarry.x), quarry.y)
+        answers = model(quarry.x)
+    check_readable(answers, quarry.y)
+    reached = quarry.threat.reached(answers, quarry.y)
     far = torch.where(reached, 0.0, torch.inf).double()
     return Nearest(quarry.x, far)
 

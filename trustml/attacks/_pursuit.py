@@ -15,6 +15,7 @@ from trustml.access import at, frozen
 from trustml.contracts import Classifier, Random, Threat
 from trustml.errors import MethodFailed, NotApplicable
 from trustml.geometry import like
+from trustml.threats import check_answers, check_readable
 
 # The first steps catch most of what can be caught at all; later a look every few is enough.
 _EARLY, _EVERY = 4, 5
@@ -123,8 +124,9 @@ def untouched(quarry: Quarry) -> Best:
 def at_rest(model: Classifier, quarry: Quarry) -> Best:
     """Return the inputs as best, won where the model already answers as the attacker wants."""
     with frozen(model), torch.no_grad():
-        looks = [quarry.threat.reached(model(quarry.x), quarry.y) for _ in range(quarry.passes)]
-    reached = torch.stack(looks).all(0)
+        answers = [model(quarry.x) for _ in range(quarry.passes)]
+    check_readable(answers[0], quarry.y)
+    reached = torch.stack([quarry.threat.reached(said, quarry.y) for said in answers]).all(0)
     # Elsewhere -inf: a walk may offer a better point than standing still.
     nothing = untouched(quarry)
     return Best(nothing.point, nothing.loss.masked_fill(reached, torch.inf))
@@ -134,6 +136,7 @@ def likeliest_others(model: Classifier, x: Tensor, y: Tensor) -> Tensor:
     """Return the classes other than y (B, K-1), the one with the highest logit at x first."""
     with frozen(model), torch.no_grad():
         logits = model(x)
+    check_readable(logits, y)
     order = logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True, stable=True)
     return order[:, :-1]
 
@@ -196,6 +199,7 @@ def look(model: Classifier, point: Tensor, quarry: Quarry, loss: Loss) -> Seen:
     with torch.enable_grad():
         point = point.detach().requires_grad_()
         logits = model(point)
+        check_answers(logits, len(point))
         losses = loss(logits, quarry)
         if not losses.requires_grad:
             raise NotApplicable(

@@ -7,6 +7,7 @@ from trustml.attacks._losses import LOSSES, LossName
 from trustml.attacks._pursuit import Quarry, pursue, untouched
 from trustml.contracts import Access, Classifier, Random, Threat
 from trustml.registry import attack
+from trustml.threats import check_labels
 
 
 @attack(
@@ -35,10 +36,12 @@ def fgsm(
         loss: what is climbed.
 
     Raises:
+        BadInput: a label that is none of the model's classes.
         NotApplicable: the model's answers have no gradient.
     """
 
     def climbed(logits: Tensor, quarry: Quarry) -> Tensor:
+        check_labels(logits, quarry.y)
         return LOSSES[loss](logits, quarry.y, quarry.threat.targeted)
 
     def begin(quarry: Quarry) -> Ascent:

@@ -9,6 +9,7 @@ from trustml.contracts import Access, Classifier, Random, Threat
 from trustml.errors import NotApplicable
 from trustml.geometry import like
 from trustml.registry import attack
+from trustml.threats import check_readable
 
 # Relative to the terms that a logit sums: float32 rounds to 6e-8 of each.
 _SAME = 1e-5
@@ -35,6 +36,7 @@ def linear_exact(
     with frozen(model):
         with torch.no_grad():
             logits = model(x)
+        check_readable(logits, y)
         weight, bias = _affine_map(model, x, logits.shape[1], threat)
         between = threat.low + random.uniform(tuple(x.shape[1:]), "affine") * (
             threat.high - threat.low

@@ -8,6 +8,7 @@ from trustml.attacks._ascent import in_ball
 from trustml.contracts import Access, Classifier, Random, Threat
 from trustml.errors import BadOption
 from trustml.registry import attack
+from trustml.threats import check_readable
 
 
 @attack(
@@ -44,7 +45,9 @@ def noise(
     if draws < 1:
         raise BadOption(f"noise: draws={draws} must be 1 or more")
     with frozen(model), torch.no_grad():
-        result, rows = x, (~threat.reached(model(x), y)).nonzero()[:, 0]
+        answers = model(x)
+        check_readable(answers, y)
+        result, rows = x, (~threat.reached(answers, y)).nonzero()[:, 0]
         for draw in range(draws):
             if not len(rows):
                 break

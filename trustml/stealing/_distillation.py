@@ -20,6 +20,8 @@ from trustml.victim import least_budget
 
 BATCH = 64
 RATE = 3e-3
+# Few answers are gone through more often, until so many steps are taken.
+LEAST_STEPS = 500
 
 
 class Learnt(nn.Module):
@@ -147,7 +149,9 @@ def distilled(
         device = device_of(network)
         x, labels = x.to(device), labels.to(device)
         optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=0.0)
-        steps = epochs * -(-len(x) // BATCH)
+        batches = -(-len(x) // BATCH)
+        epochs = max(epochs, LEAST_STEPS // batches)
+        steps = epochs * batches
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / (steps + 1)))
         )

@@ -17,7 +17,10 @@ class ReluCopy(nn.Module):
     ) -> None:
         """Hold `inner` (H, D+1), biases last, `outer` (K, H), `bias` (K,), `around` (K, D)."""
         super().__init__()
-        inputs, width = prod(domain.shape), len(inner)
+        inputs = prod(domain.shape)
+        if not len(inner):  # torch has no layers without units: one that is never on
+            inner, outer = inner.new_zeros(1, inputs + 1), outer.new_zeros(domain.classes, 1)
+        width = len(inner)
         self.hidden = _linear(inputs, width)
         self.head = _linear(width, domain.classes)
         self.around: nn.Linear | None = None

@@ -37,7 +37,7 @@ def active(
         rounds: the first is drawn at random.
         choice: least margin between the two best classes, highest entropy, farthest from all that
             was asked in the copy's features, or random.
-        epochs: passes over the answers, each round.
+        epochs: passes over the answers, each round; more where they are few.
 
     Raises:
         NotApplicable: an empty pool, or no budget.

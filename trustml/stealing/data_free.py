@@ -37,7 +37,7 @@ def data_free(
         queries: in all, as far as the budget goes; the pool is not looked at.
         rounds: the first asks about noise as it is.
         steps: how often the noise is moved to raise the disagreement.
-        epochs: passes over the answers, each round.
+        epochs: passes over the answers, each round; more where they are few.
 
     Raises:
         NotApplicable: no budget.

@@ -30,7 +30,7 @@ def jacobian_augmentation(
         queries: in all, as far as the budget goes.
         seeds: inputs of the pool to begin with.
         step: how far an input moves in each entry, as a share of the box's side.
-        epochs: passes over the answers, each round.
+        epochs: passes over the answers, each round; more where they are few.
 
     Raises:
         NotApplicable: an empty pool, or no budget.

@@ -31,7 +31,7 @@ def knockoff(
     Args:
         queries: as many as the budget and, with inputs=pool, the pool allow.
         inputs: the pool's, each once; the pool's moved by up to a pixel in eight; or uniform noise.
-        epochs: passes over the answers.
+        epochs: passes over the answers; more where they are few.
         snapshots: copies for the curve, each from twice the queries of the one before.
 
     Raises:

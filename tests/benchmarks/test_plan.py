@@ -20,6 +20,7 @@ plans = some.builds(
     models=some.lists(words, max_size=2).map(tuple),
     attacks=some.lists(words, max_size=2).map(tuple),
     detectors=some.lists(words, max_size=2).map(tuple),
+    attributions=some.lists(words, max_size=2).map(tuple),
     outside=some.lists(words, max_size=2).map(tuple),
     false_alarms=positive,
     data=words,

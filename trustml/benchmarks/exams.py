@@ -5,6 +5,7 @@ from dataclasses import replace
 from trustml import registry
 from trustml.benchmarks.detection import DETECTION
 from trustml.benchmarks.discipline import Discipline
+from trustml.benchmarks.explanation import EXPLANATION
 from trustml.benchmarks.plan import Case, Plan, canonical, check_common, labels
 from trustml.benchmarks.pooling import pools
 from trustml.benchmarks.robustness import ROBUSTNESS
@@ -12,7 +13,7 @@ from trustml.contracts import Dataset
 from trustml.errors import BadOption
 from trustml.recipes import read_recipe
 
-EXAMS: tuple[Discipline, ...] = (ROBUSTNESS, DETECTION)
+EXAMS: tuple[Discipline, ...] = (ROBUSTNESS, DETECTION, EXPLANATION)
 
 
 def checked(plan: Plan) -> Plan:
@@ -26,7 +27,9 @@ def checked(plan: Plan) -> Plan:
     check_common(plan)
     asked = [exam for exam in EXAMS if exam.wanted(plan)]
     if not asked:
-        raise BadOption("nothing to examine the model by; name an --attack or a --detector")
+        raise BadOption(
+            "nothing to examine the model by; name an --attack, a --detector or an --attribution"
+        )
     for exam in asked:
         plan = exam.checked(plan)
     return replace(plan, **canonical(plan))

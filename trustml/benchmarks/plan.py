@@ -36,6 +36,7 @@ class Plan:
         certify: what is proved before anything is attacked: "auto" what is proved at once (linear
             models, intervals), "tight" with CROWN bounds too, "off" nothing.
         detectors: the detectors of the exam of detection, each a chain such as `react+energy`.
+        attributions: the methods of the exam of explanations.
         outside: the sets to be told from the test set; none means every partner at hand.
         false_alarms: share of ordinary inputs that a detector's gate may stop.
         indicators: whether to look for signs that the attacks, not the model, are what is strong.
@@ -59,6 +60,7 @@ class Plan:
     certify: Bounds = "auto"
     indicators: bool = True
     detectors: tuple[str, ...] = ()
+    attributions: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
     false_alarms: float = 0.05
     precision: Precision = "auto"

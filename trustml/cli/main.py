@@ -108,6 +108,12 @@ def cli(context: click.Context) -> None:
     help="Detector, or front ends and one: react+energy (repeat for several).",
 )
 @click.option(
+    "--attribution",
+    "attributions",
+    multiple=True,
+    help="Explanation, as name:key=value,… (repeat for several).",
+)
+@click.option(
     "--ood",
     "outside",
     multiple=True,

@@ -23,7 +23,7 @@ from trustml.reports.table import render
 from trustml.reports.tables import console
 
 # What a plan can ask for, and what it is asked for where it names nothing.
-_EXAMS = ("attacks", "detectors")
+_EXAMS = ("attacks", "detectors", "attributions")
 _STRONGEST, _NEAREST = "strongest", "fab"
 
 
@@ -55,9 +55,9 @@ def _epsilon(text: str) -> float:
 
 def new_folder(runs: Path, plan: Plan) -> Path:
     """Return a folder that does not exist yet, named after what runs."""
+    asked = [text for name in _EXAMS for text in getattr(plan, name)]
     parts = [
-        spec.split(":")[0].replace("/", ".")
-        for spec in (*plan.attacks[:3], *plan.detectors[:3], *plan.models[:3], plan.data)
+        spec.split(":")[0].replace("/", ".") for spec in (*asked[:3], *plan.models[:3], plan.data)
     ]
     name = "-".join(parts)
     number, folder = 1, runs / name

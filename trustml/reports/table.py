@@ -1,6 +1,6 @@
 """Records → tables on a terminal, at most 100 columns wide, with a verdict in plain words."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 
 from rich.console import RenderableType
@@ -9,13 +9,18 @@ from rich.text import Text
 
 from trustml.contracts import Record, Score
 from trustml.reports.detector_table import detector_tables
+from trustml.reports.explanation_table import explanation_tables
 from trustml.reports.tables import DASH, apart, number, percent, plain_table, remarks, spec_of
 
+Tables = Callable[[Sequence[Record], str, str], Iterator[RenderableType]]
 _NOISE = "noise of the same budget"
 _OTHER = {
     "certificate": "proved\n(no attack can succeed)",
     "all": "all attacks together\n(worst case per input)",
 }
+
+# Which tables a group of records makes, by a fact of what was examined.
+_TABLES: dict[str, Tables] = {"outside": detector_tables, "explained": explanation_tables}
 
 
 def render(records: Iterable[Record]) -> Iterator[RenderableType]:
@@ -25,7 +30,7 @@ def render(records: Iterable[Record]) -> Iterator[RenderableType]:
     names = dict(zip(models, apart([spec_of(model) for model in models]), strict=True))
     for _, rows in groupby(records, key=lambda r: (r.model, r.seed, r.kind == "pooled", r.threat)):
         group = list(rows)
-        tables = detector_tables if "outside" in group[0].threat else attack_table
+        tables = next((t for fact, t in _TABLES.items() if fact in group[0].threat), attack_table)
         yield from tables(group, names[group[0].model], spec_of(group[0].data)[0])
 
 

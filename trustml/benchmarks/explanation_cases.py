@@ -1,0 +1,174 @@
+"""Cases of the exam of explanations: maps and figures of a method, and the methods side by side."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from trustml.access import frozen
+from trustml.benchmarks.discipline import SAMPLES, Bench
+from trustml.benchmarks.explained import Explained
+from trustml.benchmarks.explanation_sanity import agreement
+from trustml.benchmarks.explanation_scores import Difference, Measured, compare, holm
+from trustml.benchmarks.explanations import NOTHING, REFERENCES, Question, explainer
+from trustml.benchmarks.explanations import examine as examine_method
+from trustml.benchmarks.plan import Case
+from trustml.contracts import Classifier, Record, Score
+from trustml.errors import BrokenClaim, NotApplicable
+from trustml.files import write_whole
+from trustml.recipes import choose
+
+ASIDE = "beside_random"
+# Inputs that are explained where the plan sets no limit, and training inputs to compare with.
+_INPUTS, _BACKGROUND = 100, 256
+_MAPS, _VALUES = "maps", "values of "
+# Maps that are made again when a run is verified, and what may round between two machines.
+_AGAIN, _ROUNDING = 8, 1e-3
+
+
+def examine(case: Case, blank: Record, bench: Bench) -> Record:
+    """Return the record of a method, or of all of them side by side.
+
+    Raises:
+        NotApplicable: the method is not for this model, or nothing is read rightly.
+        MethodFailed: it raised, or its maps are not what they should be.
+    """
+    if case.kind == "attributions":
+        return _side_by_side(blank, bench)
+    method = choose("attribution", case.text)
+    with frozen(bench.setting.module):
+        found = examine_method(_question(case, bench), method)
+    stored = {_MAPS: found.explained.maps.cpu()}
+    stored |= {_VALUES + name: measured.values.cpu() for name, measured in found.measured.items()}
+    content = save({name: values.contiguous() for name, values in stored.items()})
+    write_whole(bench.home(case.name) / SAMPLES, content)
+    skipped = tuple(f"{name}: {reason}" for name, reason in found.skipped.items())
+    return replace(
+        blank,
+        scores={name: measured.score for name, measured in found.measured.items()},
+        cost=found.cost,
+        status="done",
+        notes=skipped,
+        samples=hashlib.sha256(content).hexdigest(),
+    )
+
+
+def check_claims(case: Case, record: Record, bench: Bench) -> None:
+    """Check that the method still makes the stored maps of the first inputs.
+
+    Raises:
+        BrokenClaim: it does not.
+    """
+    if case.kind == "attributions":
+        again = _side_by_side(replace(record, scores={}, notes=()), bench)
+        if again.scores != record.scores or again.notes != record.notes:
+            raise BrokenClaim(f"{record.case}: does not follow from the methods' own files")
+        return
+    question, maps = _question(case, bench), read(bench.home(case.name) / SAMPLES)[_MAPS]
+    method = choose("attribution", case.text)
+    explain = explainer(method, question.model, question.background)
+    with frozen(bench.setting.module):
+        again_maps = explain(question.x[:_AGAIN], question.target[:_AGAIN]).cpu()
+    size = maps[:_AGAIN].abs().amax().clamp_min(1e-12)
+    if maps.shape != question.x.shape or bool(
+        ((again_maps - maps[:_AGAIN]).abs() > _ROUNDING * size).any()
+    ):
+        raise BrokenClaim(f"{record.case}: the method makes other maps than those recorded")
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """Return maps and values of a case.
+
+    Raises:
+        BrokenClaim: the file is missing or damaged.
+    """
+    try:
+        return load(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise BrokenClaim(f"{path} cannot be read: {error}") from error
+
+
+def _question(case: Case, bench: Bench) -> Question:
+    """Return what is asked of every method: the first rightly read inputs, why their class?
+
+    Raises:
+        NotApplicable: the model reads none of them rightly.
+    """
+    known: dict[str, Question] = bench.memory.setdefault("question", {})
+    if not known:
+        setting, device = bench.setting, bench.device
+        rows = setting.right.nonzero().flatten()[: bench.plan.limit or _INPUTS]
+        if not len(rows):
+            raise NotApplicable("the model reads no input rightly, so there is nothing to explain")
+        split = setting.split.at(rows)
+        known["question"] = Question(
+            cast(Classifier, setting.module),
+            split.x.to(device),
+            split.y.to(device),
+            bench.dataset.train.x[:_BACKGROUND].to(device),
+            (split.low, split.high),
+            seed=case.seed,
+        )
+    return known["question"]
+
+
+def _side_by_side(blank: Record, bench: Bench) -> Record:
+    """Return how methods agree, and on which figures one cannot be told from a random map."""
+    done = [r for r in bench.group if r.kind == "attribution" and r.status == "done"]
+    random = next((r for r in done if r.plugin == NOTHING), None)
+    if random is None:
+        raise NotApplicable("the random row was not finished, so there is nothing to compare with")
+    stored = {record.case: read(bench.home(record.case) / SAMPLES) for record in done}
+    notes = []
+    for metric in random.scores:
+        rows = [r for r in done if r is not random and metric in r.scores]
+        gaps = _gaps(metric, rows, random, stored)
+        weak = [
+            name for name, gap in gaps.items() if gap.verdict != "better" and name not in REFERENCES
+        ]
+        if weak:
+            notes.append(f"{metric}: no better than a random map: {', '.join(weak)}")
+    maps = {record.plugin: _parts(record, stored[record.case], bench) for record in done}
+    pairs = agreement(maps) if len(maps) > 1 else {}
+    return replace(
+        blank,
+        options={"of": [record.case for record in done]},
+        scores={f"agreement of {a} and {b}": m.score for (a, b), m in pairs.items()},
+        status="done",
+        notes=tuple(notes),
+    )
+
+
+def _gaps(
+    metric: str, rows: list[Record], random: Record, stored: Mapping[str, Mapping[str, Tensor]]
+) -> dict[str, Difference]:
+    """Return each method's lead over the random one, paired, corrected for their number (Holm)."""
+
+    def measured(record: Record) -> Measured:
+        score: Score = record.scores[metric]
+        return Measured(stored[record.case][_VALUES + metric], score)
+
+    found: dict[str, Difference] = {}
+    for record in rows:
+        try:
+            found[record.plugin] = compare(measured(record), measured(random))
+        except NotApplicable:  # no input has a value of both
+            continue
+    return dict(zip(found, holm(list(found.values())), strict=True))
+
+
+def _parts(record: Record, stored: Mapping[str, Tensor], bench: Bench) -> Tensor:
+    """Return each entry's part, so that influences and attributions can be compared."""
+    method = choose("attribution", record.plugin)
+    question = bench.memory["question"]["question"] if "question" in bench.memory else None
+    x = question.x.cpu() if question else torch.zeros_like(stored[_MAPS])
+    told = Explained(
+        x, torch.zeros(len(x), dtype=torch.long), stored[_MAPS], method.plugin.facts["influence"]
+    )
+    return told.parts(torch.zeros_like(x))

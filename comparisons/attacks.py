@@ -1,0 +1,387 @@
+"""Attacks beside their peers, interleaved in one run, on MNIST and on an MLP.
+
+    python comparisons/attacks.py WEIGHTS [--images N] [--rounds N] [--sections abcd] …
+
+WEIGHTS is a checkpoint of trustml's `cnn` (that of Wong et al. 2020 fits); TRUSTML_DATA says where
+MNIST lies. Sections: (a) Linf PGD of 40 steps, (b) what the loop costs, (c) HopSkipJump, (d) whole
+ensembles, with the verdict of each sample beside that of the reference AutoAttack, stage by stage.
+
+All get the same model, inputs, budget, steps and threads; the model reads each candidate again in
+float32, and the ball is checked in float64. Times are seconds of the processor over all threads, so
+that others on the machine do not count; peak memory is what a child process grew by. A peer that is
+not installed is left out and named.
+"""
+
+import argparse
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import black_box
+import torch
+from torch import Tensor, nn
+
+from trustml.access import Handed, frozen
+from trustml.attacks.apgd import apgd
+from trustml.attacks.apgd_targeted import apgd_targeted
+from trustml.attacks.autoattack import autoattack
+from trustml.attacks.fab import fab
+from trustml.attacks.hop_skip_jump import hop_skip_jump
+from trustml.attacks.pgd import pgd
+from trustml.attacks.square import square
+from trustml.attacks.strongest import strongest
+from trustml.contracts import Access
+from trustml.geometry import distance
+from trustml.precision import Reduced, fast_dtype
+from trustml.randomness import keyed
+from trustml.threats import Lp
+
+PIXELS, HIDDEN, CLASSES = 784, 256, 10
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all attack, and how: an Linf budget, steps of one length, samples in one batch."""
+
+    model: nn.Module
+    x: Tensor
+    y: Tensor
+    epsilon: float = 0.3
+    steps: int = 40
+    step: float = 0.01
+    batch: int = 256
+
+
+Run = Callable[[Bench, int], Tensor]
+
+
+def bare(bench: Bench, seed: int) -> Tensor:
+    """Return the last points of the plain loop that tutorials show, in float32."""
+    torch.manual_seed(seed)
+    found = []
+    for x, y in zip(bench.x.split(bench.batch), bench.y.split(bench.batch), strict=True):
+        low, high = (x - bench.epsilon).clamp_min(0), (x + bench.epsilon).clamp_max(1)
+        point = (x + bench.epsilon * (2 * torch.rand_like(x) - 1)).clamp(0, 1)
+        for _ in range(bench.steps):
+            point.requires_grad_()
+            loss = nn.functional.cross_entropy(bench.model(point), y, reduction="sum")
+            (slope,) = torch.autograd.grad(loss, point)
+            point = (point.detach() + bench.step * slope.sign()).clamp(low, high)
+        found.append(point)
+    return torch.cat(found)
+
+
+def ours(attack: Callable[..., Tensor], reduced: bool = False, **options: object) -> Run:
+    """Return a run of an attack of trustml; `reduced`: what low precision leaves, float32 tries."""
+
+    def run(bench: Bench, seed: int) -> Tensor:
+        given = {"steps": bench.steps, "step": bench.step} if attack is pgd else {}
+        parts = []
+        for rows in torch.arange(len(bench.x)).split(bench.batch):
+            x, y, random = bench.x[rows], bench.y[rows], keyed(seed, rows)
+            threat, found = Lp("linf", bench.epsilon), bench.x[rows]
+            left = torch.arange(len(rows))
+            for model in (Reduced(bench.model, torch.bfloat16), bench.model)[not reduced :]:
+                if len(left):
+                    handed = Handed(model, Access.GRADIENTS, len(left))
+                    found = found.index_copy(0, left, attack(
+                        handed, x[left], y[left], threat, random=random.at(left), **given, **options
+                    ))  # fmt: skip
+                    with torch.no_grad():
+                        left = left[bench.model(found[left]).argmax(1) == y[left]]
+            parts.append(found)
+        return torch.cat(parts)
+
+    return run
+
+
+def foolbox_pgd(bench: Bench, seed: int) -> Tensor:
+    """Run foolbox's."""
+    import foolbox
+
+    torch.manual_seed(seed)
+    model = foolbox.PyTorchModel(bench.model, bounds=(0, 1), device="cpu")
+    attack = foolbox.attacks.LinfPGD(steps=bench.steps, abs_stepsize=bench.step)
+    parts = zip(bench.x.split(bench.batch), bench.y.split(bench.batch), strict=True)
+    return torch.cat([attack(model, x, y, epsilons=bench.epsilon)[1] for x, y in parts])
+
+
+def torchattacks_pgd(bench: Bench, seed: int) -> Tensor:
+    """Run torchattacks'."""
+    import torchattacks
+
+    torch.manual_seed(seed)
+    attack = torchattacks.PGD(bench.model, bench.epsilon, bench.step, bench.steps)
+    parts = zip(bench.x.split(bench.batch), bench.y.split(bench.batch), strict=True)
+    return torch.cat([attack(x, y) for x, y in parts])
+
+
+def art_pgd(bench: Bench, seed: int) -> Tensor:
+    """Run ART's."""
+    from art.attacks.evasion import ProjectedGradientDescentPyTorch
+    from art.estimators.classification import PyTorchClassifier
+
+    black_box.np.random.seed(seed)
+    shape, loss = tuple(bench.x.shape[1:]), nn.CrossEntropyLoss()
+    model = PyTorchClassifier(
+        bench.model, loss, shape, CLASSES, clip_values=(0.0, 1.0), device_type="cpu"
+    )
+    attack = ProjectedGradientDescentPyTorch(
+        model, eps=bench.epsilon, eps_step=bench.step, max_iter=bench.steps, num_random_init=1,
+        batch_size=bench.batch, verbose=False,
+    )  # fmt: skip
+    return torch.from_numpy(attack.generate(bench.x.numpy(), bench.y.numpy()))
+
+
+def adv_lib_pgd(bench: Bench, seed: int) -> Tensor:
+    """Run adversarial-library's."""
+    from adv_lib.attacks import pgd_linf
+
+    torch.manual_seed(seed)
+    parts = zip(bench.x.split(bench.batch), bench.y.split(bench.batch), strict=True)
+    return torch.cat([
+        pgd_linf(bench.model, x, y, bench.epsilon, steps=bench.steps, absolute_step_size=bench.step)
+        for x, y in parts
+    ])  # fmt: skip
+
+
+def reference(bench: Bench, seed: int, stages: tuple[str, ...] = ()) -> Tensor:
+    """Run the reference AutoAttack: the standard version, or the named stages of it."""
+    from pyautoattack import AutoAttack
+
+    how = {"version": "custom", "attacks": list(stages)} if stages else {"version": "standard"}
+    suite = AutoAttack(bench.model, eps=bench.epsilon, seed=seed, **how)
+    # A custom version leaves the restarts of the "plus" one; these are the standard's.
+    suite.apgd.n_restarts = suite.fab.n_restarts = suite.apgd_targeted.n_restarts = 1
+    suite.fab.n_target_classes = suite.apgd_targeted.n_target_classes = 9
+    return suite.run_standard_evaluation(bench.x, bench.y, batch_size=bench.batch)[0]
+
+
+LOOPS: dict[str, Run] = {
+    "bare loop": bare,
+    "trustml pgd": ours(pgd),
+    "trustml pgd, bfloat16 first": ours(pgd, reduced=True),
+    "trustml strongest": ours(strongest),
+    "foolbox": foolbox_pgd,
+    "torchattacks": torchattacks_pgd,
+    "ART": art_pgd,
+    "adversarial-library": adv_lib_pgd,
+}
+ENSEMBLES: dict[str, Run] = {
+    "reference AutoAttack": reference,
+    "trustml autoattack": ours(autoattack),
+    "trustml strongest": ours(strongest),
+}
+STAGES: dict[str, Run] = {
+    "apgd-ce": ours(apgd),
+    "apgd-t": ours(apgd_targeted),
+    "fab-t": ours(fab, targets=9, stop_inside=True),
+    "square": ours(square),
+}
+
+
+def main() -> None:
+    """Print the sections that were asked for."""
+    known = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    known.add_argument("weights")
+    known.add_argument("--images", type=int, default=1000)
+    known.add_argument("--rounds", type=int, default=4, help="repeats of (a) and (b)")
+    known.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", "1")))
+    known.add_argument("--sections", default="abcd")
+    known.add_argument("--hop-images", type=int, default=200)
+    known.add_argument("--hop-queries", type=int, default=2000)
+    known.add_argument("--ensemble-images", type=int, default=1000)
+    known.add_argument("--child", help="run just this loop and print the memory that it took")
+    asked = known.parse_args()
+    torch.set_num_threads(asked.threads)
+    warnings.simplefilter("ignore")  # the peers' own
+    settled = black_box.settle(asked.weights, max(asked.images, asked.ensemble_images), 1)
+    whole = Bench(settled.model.model.eval(), settled.x, settled.y)
+    if asked.child:
+        grown(asked.child, first(whole, asked.images))
+        return
+    print(f"torch {torch.__version__}, {asked.threads} threads, {len(whole.x)} images read rightly")
+    if "a" in asked.sections:
+        strength(first(whole, asked.images), asked)
+    if "b" in asked.sections:
+        loop_cost(asked.rounds)
+    if "c" in asked.sections:
+        hop_skip(asked.weights, asked.hop_images, asked.hop_queries)
+    if "d" in asked.sections:
+        ensembles(first(whole, asked.ensemble_images))
+
+
+def first(bench: Bench, images: int) -> Bench:
+    """Return the bench on its first inputs."""
+    return replace(bench, x=bench.x[:images], y=bench.y[:images])
+
+
+def strength(bench: Bench, asked: argparse.Namespace) -> None:
+    """Print (a): robust accuracy, time, memory and violations of PGD with the same steps."""
+    print(f"\n(a) Linf {bench.epsilon}, PGD-{bench.steps}, {len(bench.x)} images\n")
+    print("| attack | robust % of each round | time / bare loop | peak MiB | outside the ball |")
+    print("|---|---|---|---|---|")
+    rows = measured(LOOPS, bench, asked.rounds)
+    for name, (seconds, candidates) in rows.items():
+        robust = [f"{100 * (~wrong(bench, found)).double().mean():.1f}" for found in candidates]
+        outside = (distance(candidates[0], bench.x, "linf") > bench.epsilon).sum()
+        print(f"| {name} | {' '.join(robust)} | {_ratio(rows, seconds)} | "
+              f"{_memory(name, asked)} | {int(outside)} |", flush=True)  # fmt: skip
+
+
+def loop_cost(rounds: int) -> None:
+    """Print (b): time over the bare loop on an MLP where no sample falls, so that none leaves."""
+    print(f"\n(b) PGD-40 on an MLP of {PIXELS}-{HIDDEN}-{CLASSES}, nobody is fooled\n")
+    print("| attack | batch | time / bare loop | seconds |\n|---|---|---|---|")
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(PIXELS, HIDDEN), nn.ReLU(),
+                          nn.Linear(HIDDEN, CLASSES)).eval()  # fmt: skip
+    loops = {name: run for name, run in LOOPS.items() if "strongest" not in name}
+    for batch in (32, 512):
+        x = torch.rand(batch, 1, 28, 28)
+        bench = Bench(model, x, model(x).argmax(1), epsilon=1e-6, step=1e-7, batch=batch)
+        rows = measured(loops, bench, 5 * rounds)
+        for name, (seconds, _) in rows.items():
+            ratio = _ratio(rows, seconds)
+            print(f"| {name} | {batch} | {ratio} | {min(seconds):.4f} |", flush=True)
+
+
+def hop_skip(weights: str, images: int, queries: int) -> None:
+    """Print (c): ART's HopSkipJump, and ours with fewer and fewer queries."""
+    bench = black_box.settle(weights, images, queries)
+    print(f"\n(c) HopSkipJump, {len(bench.x)} images; seconds of each over ART's\n")
+    print("| attack | norm | median distance | queries | seconds | time / ART |")
+    print("|---|---|---|---|---|---|")
+    for norm, order in (("l2", 2), ("linf", math.inf)):
+        runs = [("ART", queries, black_box.art_hop_skip_jump(order))]
+        for share in (1, 2, 4, 5, 8, 16):
+            few = replace(bench, queries=queries // share)
+            run = black_box.ours(hop_skip_jump, norm, math.inf)
+            runs.append(("trustml", few.queries, run))
+        unit = math.nan
+        for name, allowed, run in runs:
+            began = time.process_time()
+            bench.model.rows = 0
+            try:
+                found, asked = run(replace(bench, queries=allowed), 0)
+            except ImportError as missing:
+                print(f"| {name} | {norm} | not installed: {missing.name} | | | |")
+                continue
+            seconds = time.process_time() - began
+            unit = seconds if name == "ART" else unit
+            with torch.no_grad():
+                fooled = bench.model(found).argmax(1) != bench.y
+            far = distance(found, bench.x, norm).masked_fill(~fooled, math.inf).median()
+            print(f"| {name} | {norm} | {far:.4f} | {asked:.0f} | {seconds:.2f} | "
+                  f"{seconds / unit:.4f} |", flush=True)  # fmt: skip
+
+
+def ensembles(bench: Bench) -> None:
+    """Print (d): whole ensembles, and the verdicts of each stage beside the reference's."""
+    print(f"\n(d) ensembles, Linf {bench.epsilon}, {len(bench.x)} images, one seed\n")
+    print("| ensemble | robust % | seconds | time / reference | outside the ball |")
+    print("|---|---|---|---|---|")
+    rows = measured(ENSEMBLES, bench, 1)
+    for name, (seconds, (found,)) in rows.items():
+        robust = 100 * (~wrong(bench, found)).double().mean()
+        over = seconds[0] / rows["reference AutoAttack"][0][0] if len(rows) == 3 else math.nan
+        outside = int((distance(found, bench.x, "linf") > bench.epsilon).sum())
+        print(f"| {name} | {robust:.1f} | {seconds[0]:.1f} | {over:.3f} | {outside} |", flush=True)
+    if "reference AutoAttack" not in rows:
+        return
+    print(
+        "\n| after | reference robust | ours robust | only the reference fools | only ours does |"
+    )
+    print("|---|---|---|---|---|")
+    left = [torch.ones(len(bench.x), dtype=torch.bool) for _ in range(2)]
+    for number, (name, run) in enumerate(STAGES.items()):
+        for side in range(2):
+            rest = left[side].nonzero()[:, 0]
+            if len(rest):
+                part = replace(bench, x=bench.x[rest], y=bench.y[rest])
+                found = run(part, number) if side else reference(part, 0, (name,))
+                left[side] = left[side].index_fill(0, rest[wrong(part, found)], False)
+        theirs, mine = left
+        print(f"| {name} | {int(theirs.sum())} | {int(mine.sum())} | "
+              f"{_rows(mine & ~theirs)} | {_rows(theirs & ~mine)} |", flush=True)  # fmt: skip
+
+
+def measured(
+    runs: dict[str, Run], bench: Bench, rounds: int
+) -> dict[str, tuple[list[float], list[Tensor]]]:
+    """Return seconds and candidates of each run and round, the runs taking turns."""
+    rows: dict[str, tuple[list[float], list[Tensor]]] = {}
+    warm = first(replace(bench, steps=1), 2)
+    for seed in range(-1, rounds):
+        for name, run in runs.items():
+            if name == "trustml pgd, bfloat16 first" and _has_no_fast_precision():
+                continue
+            try:
+                with frozen(bench.model):
+                    began = time.process_time()
+                    found = run(warm if seed < 0 else bench, max(seed, 0))
+                    seconds = time.process_time() - began
+            except ImportError as missing:
+                if seed < 0:
+                    print(f"| {name} | not installed: {missing.name} |", flush=True)
+                continue
+            if seed >= 0:
+                seen = rows.setdefault(name, ([], []))
+                seen[0].append(seconds)
+                seen[1].append(found)
+    return rows
+
+
+def wrong(bench: Bench, candidate: Tensor) -> Tensor:
+    """Return (B,) whether the model misreads the candidates in float32."""
+    with torch.no_grad():
+        return bench.model(candidate).argmax(1) != bench.y
+
+
+def grown(name: str, bench: Bench) -> None:
+    """Print by how many MiB the process grew at its peak in one run after a short one (Linux)."""
+    with frozen(bench.model):
+        LOOPS[name](first(replace(bench, steps=1), 2), 0)
+        with open("/proc/self/clear_refs", "w") as peak:
+            peak.write("5")  # the peak is forgotten
+        before = _resident("VmRSS")
+        LOOPS[name](bench, 0)
+    print((_resident("VmHWM") - before) / 1024)
+
+
+def _resident(what: str) -> int:
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(what))
+
+
+def _memory(name: str, asked: argparse.Namespace) -> str:
+    """Return the peak memory of one run in a process of its own, in MiB."""
+    given = {"images": asked.images, "ensemble-images": 1, "threads": asked.threads, "child": name}
+    options = [word for key, value in given.items() for word in (f"--{key}", str(value))]
+    command = [sys.executable, __file__, asked.weights, *options]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    return f"{float(answer.stdout.splitlines()[-1]):.0f}" if not answer.returncode else "not told"
+
+
+def _ratio(rows: dict[str, tuple[list[float], list[Tensor]]], seconds: list[float]) -> str:
+    """Return the median of the rounds' ratios to the bare loop, with the least and the most."""
+    ratios = [a / b for a, b in zip(seconds, rows["bare loop"][0], strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def _has_no_fast_precision() -> bool:
+    return fast_dtype(torch.device("cpu")) == torch.float32
+
+
+def _rows(mask: Tensor) -> str:
+    return " ".join(str(row) for row in mask.nonzero()[:, 0].tolist()) or "none"
+
+
+if __name__ == "__main__":
+    main()

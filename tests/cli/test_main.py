@@ -126,7 +126,7 @@ def test_a_skipped_case_is_no_failure(trustml, toys) -> None:
     ("words", "said"),
     [
         ("--model mpl", "no model named 'mpl'; did you mean 'mlp'"),
-        ("--attack pdg", "no attack named 'pdg'; did you mean 'pgd'"),
+        ("--attack pdg", "no attack named 'pdg'; did you mean"),
         ("--attack pgd:stepz=3", "no option of pgd named 'stepz'; did you mean"),
         ("--attack pgd:steps=x", "pgd:steps='x' is not a whole number"),
         ("--attack pgd:steps=-1 --limit 3", "steps=-1"),

@@ -10,6 +10,8 @@ from trustml.benchmarks.samples import FOOLED
 from trustml.contracts import Record
 from trustml.errors import BadInput
 
+_ATTACKED = ("attack", "union")
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -39,7 +41,8 @@ def differences(first: Path, second: Path) -> list[Difference]:
         BrokenClaim: a sample file is damaged.
     """
     runs = [
-        {r.case: r for r in finished(folder) if r.status == "done"} for folder in (first, second)
+        {r.case: r for r in finished(folder) if r.status == "done" and r.kind in _ATTACKED}
+        for folder in (first, second)
     ]
     shared = [case for case in runs[0] if case in runs[1]]
     if not shared:
@@ -48,6 +51,19 @@ def differences(first: Path, second: Path) -> list[Difference]:
             f"{second} has {', '.join(runs[1]) or 'none'}"
         )
     return [_difference(runs[0][case], runs[1][case], first, second) for case in shared]
+
+
+def in_one_only(first: Path, second: Path) -> tuple[list[str], list[str]]:
+    """Return the cases that only the first run finished, and those that only the second did.
+
+    Raises:
+        BadInput: a folder holds no run.
+    """
+    one, other = (
+        [record.case for record in finished(folder) if record.status == "done"]
+        for folder in (first, second)
+    )
+    return [c for c in one if c not in other], [c for c in other if c not in one]
 
 
 def _difference(one: Record, other: Record, first: Path, second: Path) -> Difference:

@@ -149,10 +149,10 @@ def _examined(run: _Run, case: Case) -> Record:
         place=place(run.device),
         status="failed",
     )
+    setting = None if case.kind == POOLED else _settled(run, case)
     try:
-        if case.kind == POOLED:
+        if setting is None:
             return pooled(blank, [run.records[name] for name in blank.options["of"]])
-        setting = _settled(run, case)
         if isinstance(setting, TrustError):
             raise setting
         blank = replace(blank, weights=setting.weights_hash, data_hash=setting.data_hash)

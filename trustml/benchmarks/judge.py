@@ -10,7 +10,7 @@ from torch import Tensor
 from trustml.access import BLOCK_ROWS, Handed, frozen, in_blocks
 from trustml.benchmarks.plan import Precision
 from trustml.benchmarks.samples import FOOLED, NORMS, ROBUST, Made, Samples, joined, sealed
-from trustml.benchmarks.setting import Setting, check_logits
+from trustml.benchmarks.setting import Setting, check_logits, told
 from trustml.contracts import Access, Classifier, Norm, Split
 from trustml.errors import MethodFailed, TrustError
 from trustml.geometry import distance
@@ -188,8 +188,7 @@ def _checked(candidate: object, x: Tensor) -> Tensor:
 
 
 def _failure(exam: Exam, error: BaseException) -> MethodFailed:
-    first = (str(error).strip().splitlines() or [""])[0]
-    return MethodFailed(f"{exam.attack.plugin.name} raised {type(error).__name__}: {first}")
+    return MethodFailed(f"{exam.attack.plugin.name} raised {told(error)}")
 
 
 def _is_memory(error: BaseException) -> bool:

@@ -191,6 +191,9 @@ def canonical(plan: Plan) -> dict[str, Any]:
         UsageError: a name or an option that is not allowed.
     """
     models = [read_recipe(text) for text in plan.models]
+    for recipe in models:
+        if recipe.weights is not None and not Path(recipe.weights).expanduser().is_file():
+            raise BadInput(f"model {recipe.name}: weights {recipe.weights}: no such file")
     return {
         "norms": unique(plan.norms),
         "models": unique(recipe_anywhere(recipe) for recipe in models),

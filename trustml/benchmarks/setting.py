@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -110,8 +111,15 @@ def blaming(plugin: str) -> Iterator[None]:
     except TrustError:
         raise
     except (Exception, SystemExit) as error:  # a stranger's plugin may raise anything
-        first = (str(error).strip().splitlines() or [""])[0]
-        raise MethodFailed(f"{plugin} raised {type(error).__name__}: {first}") from error
+        raise MethodFailed(f"{plugin} raised {told(error)}") from error
+
+
+def told(error: BaseException) -> str:
+    """Return a stranger's error as one line: its type, its first line, and where it was raised."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    place = f" ({Path(last[0].filename).name}, line {last[0].lineno})" if last else ""
+    return f"{type(error).__name__}: {first}{place}"
 
 
 def _keep(known: Trained, recipe: Recipe, seed: int, split: Split, keep: Path) -> None:

@@ -235,7 +235,7 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     import json
     from dataclasses import asdict
 
-    from trustml.benchmarks.compare import differences
+    from trustml.benchmarks.compare import differences, in_one_only
     from trustml.reports.comparison import comparison
     from trustml.reports.tables import console
 
@@ -245,6 +245,9 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
             click.echo(json.dumps(asdict(row)))
     else:
         console().print(comparison(rows, first, second))
+        for folder, cases in zip((first, second), in_one_only(first, second), strict=True):
+            if cases:
+                click.echo(f"only in {folder}: {', '.join(cases)}")
 
 
 @cli.command(epilog="Example: trustml verify trustml-runs/pgd-mlp-digits")

@@ -24,7 +24,7 @@ from trustml.reports.tables import console
 
 # What a plan can ask for, and what it is asked for where it names nothing.
 _EXAMS = ("attacks", "detectors", "attributions")
-_STRONGEST, _NEAREST = "strongest", "fab"
+_STRONGEST, _NEAREST = "strongest", "fmn"
 
 
 def plan_of(words: dict[str, Any]) -> Plan:

@@ -52,18 +52,17 @@ class MCDropout(nn.Module):
         x = self.network.scale(x)
         for layer in self._before[0]:
             x = layer(x)
-        _, first, *rest = self._after[0]
-        assert isinstance(first, nn.Linear)
-        masks = iter(range(len(self._rates)))
-        # To mask inputs is to mask columns of the next weights. Each draw has a product of its own,
-        # so that its rounding does not depend on how many draws there are.
-        weight = first.weight * self._masks(next(masks), draws)[:, None]
-        x = torch.matmul(x, weight.transpose(1, 2)) + first.bias
-        for layer in rest:
+        numbers = iter(range(len(self._rates)))
+        masks: Tensor | None = None
+        for layer in self._after[0]:
             if isinstance(layer, nn.Dropout):
-                x = x * self._masks(next(masks), draws)[:, None]
+                masks = self._masks(next(numbers), draws)
             elif isinstance(layer, nn.Linear):
-                x = torch.bmm(x, layer.weight.T.expand(draws, -1, -1)) + layer.bias
+                # To mask inputs is to mask columns of the next weights. Each draw has a product of
+                # its own, so that its rounding does not depend on how many draws there are.
+                weight = layer.weight if masks is None else layer.weight * masks[:, None]
+                each = weight.mT.expand(draws, -1, -1)
+                x, masks = torch.baddbmm(layer.bias, x.expand(draws, -1, -1), each), None
             else:
                 x = layer(x)
         return x

@@ -100,11 +100,13 @@ def test_lrp_by_positive_weights_and_by_gamma() -> None:
     captum keeps the activations and hence the output of the unchanged layer: R = 1.
     """
     model, x = dense_only([[2.0, -1.0]], [0.0]), torch.ones(1, 2)
+    place = model[0].weight.data_ptr()
     positive = lrp(model, x, ONE, x * 0, rule="alpha1_beta0")
     assert torch.allclose(positive, torch.tensor([[1.0, 0.0]]), atol=1e-4)
     favoured = lrp(model, x, ONE, x * 0, rule="gamma", gamma=1.0)
     assert torch.allclose(favoured, torch.tensor([[4 / 3, -1 / 3]]), atol=1e-4)
     assert torch.equal(model[0].weight, torch.tensor([[2.0, -1.0]])), "captum wrote into it"
+    assert model[0].weight.data_ptr() == place, "captum left another tensor in its place"
 
 
 def dense_only(weight: list[list[float]], bias: list[float]) -> nn.Sequential:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from trustml.benchmarks.explained import Explained
-from trustml.benchmarks.explanation_leak import leak
+from trustml.benchmarks.explanation_leak import _nearest_plane, _one_plane, leak
 from trustml.benchmarks.explanation_sanity import (
     agreement,
     complexity_rise,
@@ -209,6 +209,7 @@ def test_one_explanation_of_each_class_gives_a_linear_model_away() -> None:
     """K queries with the weight rows: agreement 1. Plain logits need D + 1 = 65 queries."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     nn.init.normal_(model[1].weight)
+    nn.init.normal_(model[1].bias, std=2)
     pool, fresh = torch.rand(90, 1, 8, 8), torch.rand(300, 1, 8, 8)
 
     def explain(x: Tensor, target: Tensor) -> Tensor:
@@ -222,6 +223,15 @@ def test_one_explanation_of_each_class_gives_a_linear_model_away() -> None:
     assert parts.queries_to(1.0) == 3
     blind = leak(model, lambda x, t: torch.randn_like(x), pool, fresh, influence=True, points=(1,))
     assert blind.queries_to(0.99) is None
+
+
+def test_each_thief_alone_copies_a_linear_model() -> None:
+    """From points asked with their logits and slopes, both planes are the model itself."""
+    weight, bias = torch.randn(3, 8).double(), torch.randn(3).double()
+    known, new = torch.rand(4, 8).double(), torch.rand(20, 8).double()
+    for thief in (_one_plane, _nearest_plane):
+        answers = thief(known, known @ weight.T + bias, weight.expand(4, 3, 8), new)
+        assert torch.allclose(answers, new @ weight.T + bias)
 
 
 def test_a_leak_needs_a_pool() -> None:

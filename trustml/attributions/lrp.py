@@ -50,7 +50,7 @@ def lrp(
 
     at_least("lrp", epsilon=(epsilon, 1e-12), gamma=(gamma, 1e-12))
     with attributing("lrp", model, x, target) as start:
-        # captum writes into the weights: this copy has its own.
+        # captum puts other numbers in the weights' place for a while: this copy has its own.
         network = copy.deepcopy(private_copy("lrp", model))
         refuse_unseen("lrp", network, x[:1], _BENDS, forks=False)
         for module in network.modules():

@@ -77,10 +77,6 @@ def ddn(
     def climbed(logits: Tensor, quarry: Quarry) -> Tensor:
         return LOSSES[loss](logits, quarry.y, quarry.threat.targeted)
 
-    def begin(quarry: Quarry, nearest: Nearest) -> Sphere:
-        first = torch.full_like(nearest.distance, _RADIUS * side(quarry.threat))
-        return Sphere(quarry.x, first)
-
     def see(model: Classifier, walk: Sphere, quarry: Quarry) -> Seen:
         return look(model, walk.point, quarry, climbed)
 
@@ -93,7 +89,11 @@ def ddn(
 
     quarry = Quarry(x, y, threat, random)
     nearest = close_in(
-        model, quarry, at_home(model, quarry), begin=begin, see=see, advance=advance, steps=steps,
+        model, quarry, at_home(model, quarry), begin=_begin, see=see, advance=advance, steps=steps,
         stop_inside=stop_inside,
     )  # fmt: skip
     return answer(nearest, quarry)
+
+
+def _begin(quarry: Quarry, nearest: Nearest) -> Sphere:
+    return Sphere(quarry.x, torch.full_like(nearest.distance, _RADIUS * side(quarry.threat)))

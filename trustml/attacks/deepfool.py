@@ -44,8 +44,7 @@ def deepfool(
 ) -> Tensor:
     """Return the first points (B, *S) that win, drawn in; the input itself where none does.
 
-    The shortest move onto a plane is found within the box: where the paper's would leave it, other
-    entries go farther. Nor does the paper halve the way back eight times in the end.
+    Not in the paper: moves onto a plane stay in the box, and in the end the way back is halved.
 
     Args:
         model: gives logits with a gradient.

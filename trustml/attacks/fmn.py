@@ -14,6 +14,7 @@ from trustml.errors import BadOption
 from trustml.geometry import diameter, distance, like, pull
 from trustml.registry import attack
 
+# Defaults: of the paper's grid (rates 1, 5, 10; changes 0.05, 0.3) what does best over all norms.
 # The border itself is not beyond it, and what is pulled into a ball lies a hair inside.
 _OVERSHOOT = 1.01
 # Forward passes in the end to put entries back (L0); not in the paper.
@@ -61,8 +62,7 @@ def fmn(
         threat: the norm, the box and the goal; the budget only matters to `stop_inside`.
         random: not used.
         steps: looks of the walk.
-        rate: length (L2) of the first step, in widths of the box; the last is a hundredth. Of the
-            paper's grid (1, 5, 10; changes 0.05 and 0.3) what does best over all norms.
+        rate: length (L2) of the first step, in widths of the box; the last is a hundredth.
         change: the share by which a ball grows or shrinks, at first.
         last_change: the same in the end.
         stop_inside: leave a sample alone once a winning point is within the budget.
@@ -86,8 +86,8 @@ def fmn(
         )
         pace = annealed(rate, rate / 100, walk.step, steps) * side(threat)
         onward = seen.point + pace * unit(seen.gradient)
-        box, wide = (threat.low, threat.high), like(radius, onward)
-        return Ball(pull(onward, quarry.x, norm, wide, box), radius, walk.step + 1)
+        box = (threat.low, threat.high)
+        return Ball(pull(onward, quarry.x, norm, like(radius, onward), box), radius, walk.step + 1)
 
     quarry = Quarry(x, y, threat, random)
     nearest = close_in(

@@ -75,9 +75,8 @@ def pdpgd(
         steps: looks of the walk.
         rate: Adam's first step, in widths of the box; the last is a hundredth.
         dual_rate: by how much the logarithm of the weights' ratio changes; in the end a tenth.
-        first_ratio: what distance weighs over what misreading does, at first. At 1 the two balance
-            on an affine model: nearer points for networks trained as usual, none at all for some
-            inputs of adversarially trained ones.
+        first_ratio: what distance weighs over what misreading does, at first. At 1, the balance on
+            an affine model, networks trained as usual fare worse, adversarially trained ones better.
         stop_inside: leave a sample alone once a winning point is within the budget.
 
     Raises:

@@ -61,7 +61,7 @@ def fmn(
         y: true labels, or the wanted ones of a targeted threat.
         threat: the norm, the box and the goal; the budget only matters to `stop_inside`.
         random: not used.
-        steps: looks of the walk.
+        steps: looks.
         rate: length (L2) of the first step, in widths of the box; the last is a hundredth.
         change: the share by which a ball grows or shrinks, at first.
         last_change: the same in the end.
@@ -74,10 +74,8 @@ def fmn(
     if steps < 1 or not rate > 0:
         raise BadOption(f"fmn: steps={steps} must be 1 or more and rate={rate} above 0")
     if not 0 < last_change <= change < 1:
-        raise BadOption(
-            f"fmn: change={change} must be between 0 and 1, last_change={last_change} above 0 and "
-            "no more than that"
-        )
+        need = "must be in (0, 1), the second no more than the first"
+        raise BadOption(f"fmn: change={change} and last_change={last_change} {need}")
 
     def advance(walk: Ball, seen: Seen, quarry: Quarry, nearest: Nearest) -> Ball:
         threat, norm = quarry.threat, quarry.threat.norm

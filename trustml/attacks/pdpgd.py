@@ -75,8 +75,8 @@ def pdpgd(
         steps: looks of the walk.
         rate: Adam's first step, in widths of the box; the last is a hundredth.
         dual_rate: by how much the logarithm of the weights' ratio changes; in the end a tenth.
-        first_ratio: what distance weighs over what misreading does, at first. At 1, the balance on
-            an affine model, networks trained as usual fare worse, adversarially trained ones better.
+        first_ratio: what distance weighs over what misreading does, at first. 1 balances an
+            affine model: nearer for networks trained as usual, farther for adversarially trained.
         stop_inside: leave a sample alone once a winning point is within the budget.
 
     Raises:

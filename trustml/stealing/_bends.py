@@ -24,6 +24,8 @@ NARROWEST = 1e-11
 # angle (as seen from `scale` away), or bend nearly the same way as the one before.
 MANY, CLOSE, ALIKE = 50, 1e-4, 0.99
 MOST_UNRESOLVED = 10
+# Two bends closer than this share of their interval may be taken for one where answers are rough.
+APART = 0.01
 # With fewer independent answers one or two bends can look like another; then the place is asked.
 CERTAIN = 3
 
@@ -177,7 +179,7 @@ def _one_or_none(line: Line, found: _Found, a: float, left: Piece, b: float, rig
     if _same(left, right, a) and _same(left, right, b):
         return True
     place = _meeting(left, right, a, b)
-    if place is None:
+    if place is None or _vague(line, a, left, b, right, place):
         return False
     if len(left.value) < CERTAIN:
         beside = min(line.step * (line.scale + abs(place)), (place - a) / 2, (b - place) / 2)
@@ -196,6 +198,13 @@ def _meeting(left: Piece, right: Piece, a: float, b: float) -> float | None:
     middle = (a + b) / 2
     place = middle - float(turn @ (right.at(middle) - left.at(middle))) / square
     return place if a <= place <= b and _same(left, right, place) else None
+
+
+def _vague(line: Line, a: float, left: Piece, b: float, right: Piece, place: float) -> bool:
+    """Return whether rounding could hide two bends well apart, and a further query may tell."""
+    doubt = TOLERANCE * (left.doubt(place) + right.doubt(place))
+    turn = float((right.slope - left.slope).abs().max())
+    return doubt > APART * turn * (b - a) and b - a > APART * (line.scale + abs(a) + abs(b))
 
 
 def _on(line: Line, piece: Piece, t: float) -> bool:

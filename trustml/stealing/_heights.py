@@ -4,6 +4,7 @@ Logits are; of probabilities, the log-ratios. log p less its mean over classes i
 mean, and K − 1 orthonormal combinations of it hold all that the answers tell.
 """
 
+from dataclasses import dataclass
 from math import prod
 
 import torch
@@ -16,7 +17,33 @@ from trustml.stealing._designs import ask, asked
 # Below this a probability has lost digits to underflow.
 TINY = {torch.float32: 1e-37, torch.float64: 1e-300}
 # Roundings that a network's answer gathers on its way.
-ROUNDINGS = 8
+ROUNDINGS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """How a line is asked along in one precision.
+
+    Args:
+        far: where it ends if inputs are free, in half box diagonals: bends get rare as 1/t.
+        step: distance of two queries that give a slope, as a share of their interval.
+        caution: see _normals.CAUTION.
+        enough: see _normals.ENOUGH.
+        spare: places to stand on beyond the fewest.
+    """
+
+    far: float
+    step: float
+    caution: tuple[float, float]
+    enough: float
+    spare: int
+
+
+PRECISIONS = {
+    torch.float64: Precision(1e5, 1e-3, (300.0, 10.0), 3e-6, 2),
+    # A slope from close by is mostly rounding: longer steps, more places, repairs afterwards.
+    torch.float32: Precision(30.0, 0.03, (10.0, 4.0), 1e-4, 8),
+}
 
 
 class Heights:
@@ -27,6 +54,7 @@ class Heights:
         self.victim = victim
         self.size = prod(victim.domain.shape)
         self.mixing = _mixing(victim)
+        self.precision = PRECISIONS[victim.dtype]
         self._unit = torch.finfo(victim.dtype).eps / 2
         self._level = 1.0
         self._asked: list[tuple[Tensor, Tensor]] = []

@@ -90,7 +90,7 @@ def find_missing(
     Raises:
         BudgetSpent: from the victim.
     """
-    length = float((bad - good).norm())
+    length, exact = float((bad - good).norm()), heights.precision
     direction = (bad - good) / length
     ends = torch.stack([good, bad])
     blur = float(_allowed(heights, units, ends, units(ends)).max()) / TOLERANCE
@@ -99,7 +99,14 @@ def find_missing(
         return heights(points) - units(points)
 
     bends = find_bends(
-        Line(lambda t: rest((good + t * direction)[None])[0], lambda _: blur, 0.0, length, length)
+        Line(
+            lambda t: rest((good + t * direction)[None])[0],
+            lambda _: blur,
+            0.0,
+            length,
+            length,
+            exact.step,
+        )
     )
     if not len(bends.places):
         return None
@@ -115,7 +122,7 @@ def find_missing(
     noise = float(heights.noise(units(ends)).max())
     beside = Beside(
         rest, lambda answers: torch.full((len(answers),), noise, dtype=torch.float64), room,
-        good, direction, 0.0, length, length,
+        good, direction, 0.0, length, length, exact.spare, exact.caution, exact.enough,
     )  # fmt: skip
     off = torch.zeros(len(bends.places), dtype=torch.bool)
     normals = find_normals(beside, bends, random, off)

@@ -39,6 +39,8 @@ class Beside:
         noise: answers (B, K) → how far off each row may be (B,).
         room: place (D,), directions (m, D) → how far one may go each way (m,).
         spare: how many places more than the fewest one may stand on.
+        caution: see CAUTION.
+        enough: see ENOUGH.
     """
 
     ask: Callable[[Tensor], Tensor]
@@ -50,6 +52,8 @@ class Beside:
     high: float
     scale: float
     spare: int = 2
+    caution: tuple[float, float] = CAUTION
+    enough: float = ENOUGH
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,8 +118,9 @@ def find_normals(
         if flipped is None:
             slopes = torch.cat([slopes, found[width:]], dim=1)
     normals = along @ basis.T
-    known = flipped is not None
-    jacobian = -(bends.jumps.T * flipped) @ normals if known else slopes @ basis.T
+    known = flipped if flipped is not None else torch.zeros(width, dtype=torch.bool)
+    left = -(bends.jumps.T * known) @ normals
+    jacobian = slopes @ basis.T if flipped is None else left
     doubt = stand.doubt[:width] / normals.norm(dim=1)
     return Normals(normals, jacobian, flipped, margin, doubt)
 
@@ -142,15 +147,15 @@ def _stand(
     lengths = lengths if known else _guess(beside, bends)
     places, reach = _reaches(beside, bends, lengths)
     expected = torch.stack([piece.at(float(t)) for piece, t in _with(bends, places)])
-    steps = reach / CAUTION[known]
+    steps = reach / beside.caution[known]
     sigmas = 2 * beside.noise(expected) / steps
     rows = _equations(bends, flipped)
     # In normals of length one, errors of all units count alike.
     jumps = bends.jumps * lengths[:, None]
-    chosen = spread(jumps, sigmas.square(), ENOUGH**2, beside.spare)
+    chosen = spread(jumps, sigmas.square(), beside.enough**2, beside.spare)
     if flipped is not None:
         weighted = rows * lengths / sigmas[:, None, None]
-        fewer = spread_signed(weighted, chosen, ENOUGH**2)
+        fewer = spread_signed(weighted, chosen, beside.enough**2)
         chosen = chosen if fewer is None else fewer
     points = beside.origin + places[chosen][:, None] * beside.direction
     values = _values(beside, points, before)

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from trustml.contracts import Access, Theft, Victim
+from trustml.contracts import Access, Symmetry, Theft, Victim
 from trustml.errors import BadOption, MethodFailed, NotApplicable
 from trustml.registry import stealer
 from trustml.stealing._copies import AffineCopy
 from trustml.stealing._designs import asked
-from trustml.stealing._distillation import BATCH, RATE, Learnt, agreement, soft_labels
+from trustml.stealing._distillation import BATCH, LEAST_STEPS, RATE, Learnt, agreement, soft_labels
 from trustml.stealing._synthetic import smooth
 from trustml.symmetry import centred
 from trustml.training import seeded, threads_for
@@ -46,7 +46,7 @@ def explanation_leak(
     Args:
         queries: at most; the softmax regression takes what it needs of them.
         checks: answers that the softmax regression must foretell.
-        epochs: passes over the answers where the copy is learnt.
+        epochs: passes over the answers where the copy is learnt; more where they are few.
 
     Raises:
         NotApplicable: nothing is explained, less than probabilities is answered or they are
@@ -80,7 +80,7 @@ def explanation_leak(
         }
         # A probability's gradient shows the weights up to a shift, whatever else is answered.
         told = (victim.terms.answers, victim.terms.explains) == (Access.LOGITS, "logit")
-        up_to = "nothing" if told else "shift"
+        up_to: Symmetry = "nothing" if told else "shift"
         return Theft(AffineCopy(victim.domain, table), certificate, len(notes.x), up_to)
     return _learnt(notes, fresh, epochs, random, math.inf)
 
@@ -203,6 +203,7 @@ def _sobolev(
     x, slopes = notes.x[: len(labels)].float(), notes.gradients[: len(labels)].float()
     answered, size = labels.argmax(1, keepdim=True), slopes.square().mean().clamp_min(1e-12)
     logit = notes.victim.terms.explains == "logit"
+    epochs = max(epochs, LEAST_STEPS // -(-len(x) // BATCH))
     with seeded(seed):
         network = fresh().train()
         optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=0.0)

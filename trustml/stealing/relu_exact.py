@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from trustml.contracts import Access, Theft, Victim
+from trustml.contracts import Access, Symmetry, Theft, Victim
 from trustml.errors import BadOption, BudgetSpent, MethodFailed, NotApplicable
 from trustml.registry import stealer
 from trustml.stealing._bends import Bends, Line, find_bends
@@ -17,8 +17,6 @@ from trustml.stealing._normals import Beside, Normals, find_normals
 from trustml.stealing._units import Units, put_together, without_way_around
 from trustml.victim import least_access, least_budget
 
-# How far the line goes where inputs are free, in box sides: bends get rare as 1/t.
-FAR = 1e5
 # In a box the line stops this far from the wall, as a share of its length: steps need room.
 WALL = 0.02
 # Where units may have been out of the line's reach, that many times the checks must agree.
@@ -67,6 +65,8 @@ def relu_exact(
             passed += checks
             if verdict.right:
                 continue
+            if verdict.bad is None:
+                break
             good = home if verdict.good is None else verdict.good
             more = find_missing(heights, units, good, verdict.bad, random)
             if more is None or repaired == repairs:
@@ -84,9 +84,10 @@ def relu_exact(
         "repairs": repaired,
         "largest gap at the checks": verdict.gap,
         "gap that rounding explains": verdict.allowed,
+        "checks in a row that agreed": passed if verdict.right else 0,
         "right": verdict.right,
     }
-    up_to = "behaviour"
+    up_to: Symmetry = "behaviour"
     if pure and verdict.right:
         up_to = "units" if victim.terms.answers == Access.LOGITS else "units and shift"
     copy = _copy(units, heights, pure)
@@ -112,11 +113,11 @@ def _copy(units: Units, heights: Heights, pure: bool) -> nn.Module:
 def _first_line(heights: Heights, random: torch.Generator) -> tuple[Units, bool, Tensor, dict]:
     """Return what one line tells, whether it is all without a way around, and facts about it."""
     victim, before = heights.victim, heights.victim.queries
-    beside = _through(heights, random)
+    beside, exact = _through(heights, random), heights.precision
     line = Line(
         lambda t: heights((beside.origin + t * beside.direction)[None])[0],
         lambda answer: float(heights.noise(answer[None])),
-        beside.low, beside.high, beside.scale,
+        beside.low, beside.high, beside.scale, exact.step,
     )  # fmt: skip
     bends = find_bends(line)
     on_line = victim.queries - before
@@ -167,13 +168,16 @@ def _through(heights: Heights, random: torch.Generator) -> Beside:
         wall = torch.where(directions > 0, domain.high - point, domain.low - point)
         return (wall / directions).nan_to_num(nan=math.inf).amin(dim=1)
 
-    ends = []
+    ends, exact = [], heights.precision
     for way in (-1.0, 1.0):
-        far = FAR * scale
+        far = exact.far * scale
         if terms.inputs != "free":
             far = (1 - WALL) * float(room(origin, way * direction[None]))
         ends.append(way * _unsaturated(heights, origin, way * direction, far))
-    return Beside(heights, heights.noise, room, origin, direction, ends[0], ends[1], scale)
+    return Beside(
+        heights, heights.noise, room, origin, direction, ends[0], ends[1], scale,
+        exact.spare, exact.caution, exact.enough,
+    )  # fmt: skip
 
 
 def _unsaturated(heights: Heights, origin: Tensor, direction: Tensor, far: float) -> float:

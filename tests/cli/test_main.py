@@ -16,7 +16,7 @@ from trustml.benchmarks.harness import RECORDS
 from trustml.benchmarks.plan import PLAN
 from trustml.records import from_line, read_records
 
-COMMANDS = ("bench", "show", "compare", "verify", "list", "train")
+COMMANDS = ("bench", "show", "compare", "verify", "list", "train", "explain")
 
 
 def _failed(ended, code: int, said: str) -> None:

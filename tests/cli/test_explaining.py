@@ -1,0 +1,73 @@
+"""`trustml explain`: a picture file or a row of the test set, its answer, and heat maps."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from trustml.contracts import Domain
+from trustml.data.digits import digits
+from trustml.errors import BadInput, NotApplicable
+from trustml.images import read_image
+
+PNG = b"\x89PNG"
+QUICK = "mlp:epochs=5,hidden=[16]"
+
+
+def test_a_row_of_the_test_set_is_explained(trustml) -> None:
+    ended = trustml("explain", QUICK, "--input", "3", "--attribution", "gradient")
+    assert ended.code == 0, ended.err
+    assert "gives '" in ended.out
+    assert "gradient" in ended.out
+    assert Path("explained-3.png").read_bytes().startswith(PNG)
+
+
+def test_a_picture_of_another_size_is_made_to_fit(trustml, tmp_path: Path) -> None:
+    """A digit, enlarged 16 times and coloured, is read as the digit itself is."""
+    x = digits(folder=None).test.x[5, 0].numpy()
+    large = np.kron((255 * x).astype(np.uint8), np.ones((16, 16), dtype=np.uint8))
+    Image.fromarray(large).convert("RGB").save("digit.png")
+    seen = [
+        trustml("explain", QUICK, "--input", asked, "--attribution", "gradient", "--out", "o.png")
+        for asked in ("digit.png", "5")
+    ]
+    answers = [ended.out.splitlines()[0].split("'")[1] for ended in seen]
+    assert answers[0] == answers[1]
+    assert Path("o.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--input absent.png", "absent.png: no such file"),
+        ("--input 99999", "the test set has rows 0 to 538"),
+        ("--input 3 --target 10", "has classes 0 to 9"),
+        ("--input 3 --attribution gradiant", "did you mean 'gradient'"),
+        ("", "--input"),
+    ],
+)
+def test_what_cannot_be_explained_is_said_in_one_line(trustml, words: str, said: str) -> None:
+    ended = trustml("explain", QUICK, *words.split())
+    assert ended.code == 2
+    assert len(ended.err.strip().splitlines()) == 1
+    assert said in ended.err
+
+
+def test_a_text_file_is_no_picture(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("no picture")
+    with pytest.raises(BadInput, match="cannot be read as a picture"):
+        read_image(tmp_path / "a.png", Domain((1, 8, 8), 10))
+    with pytest.raises(NotApplicable, match="are no pictures"):
+        read_image(tmp_path / "a.png", Domain((2,), 2))
+
+
+def test_a_picture_fills_the_box(tmp_path: Path) -> None:
+    """White is the highest value, black the lowest, whatever the bounds; colours come first."""
+    Image.fromarray(np.array([[0, 255]], dtype=np.uint8)).save(tmp_path / "two.png")
+    found = read_image(tmp_path / "two.png", Domain((1, 1, 2), 2, -1.0, 3.0))
+    assert torch.equal(found, torch.tensor([[[[-1.0, 3.0]]]]))
+    Image.fromarray(np.array([[[255, 0, 0]]], dtype=np.uint8)).save(tmp_path / "red.png")
+    found = read_image(tmp_path / "red.png", Domain((3, 1, 1), 2))
+    assert found.flatten().tolist() == [1.0, 0.0, 0.0]

@@ -1,0 +1,150 @@
+"""`trustml bench`: options → plan → a run; heavy imports wait until it runs."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from trustml.cli.words import DATA, DATA_DIR, DEVICE, JSON, PLUGIN, RUNS, SEED
+from trustml.errors import UsageError
+
+
+@click.command(
+    epilog="Example: trustml bench --attack pgd:steps=100 --attack apgd --model cnn --data mnist"
+)
+@click.option(
+    "--attack",
+    "attacks",
+    multiple=True,
+    show_default="strongest",
+    help="Attack, as name:key=value,… (repeat for several).",
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    default=("mlp",),
+    show_default=True,
+    help="Model, as name:key=value,… (repeat for several).",
+)
+@DATA
+@click.option(
+    "--norm",
+    "norms",
+    multiple=True,
+    default=("linf",),
+    show_default=True,
+    help="linf, l2, l1 or l0 (repeat for several).",
+)
+@click.option(
+    "--epsilon",
+    "epsilons",
+    multiple=True,
+    metavar="NUMBER",
+    help="Budget in the norm; 8/255 is a number (repeat for several). Default: usual for the data.",
+)
+@click.option(
+    "--target", default="none", show_default=True, help="none, next, or a class number to reach."
+)
+@click.option(
+    "--curve",
+    is_flag=True,
+    help="Whole curve of robust accuracy against epsilon, by minimum-norm attacks; drawn as a PNG.",
+)
+@click.option(
+    "--detector",
+    "detectors",
+    multiple=True,
+    help="Detector, or front ends and one: react+energy (repeat for several).",
+)
+@click.option(
+    "--attribution",
+    "attributions",
+    multiple=True,
+    help="Explanation, as name:key=value,… (repeat for several).",
+)
+@click.option(
+    "--ood",
+    "outside",
+    multiple=True,
+    metavar="NAME",
+    help="Set to be told from the test set (repeat). Default: every partner of the data.",
+)
+@click.option(
+    "--false-alarms",
+    default=0.05,
+    show_default=True,
+    help="Share of ordinary inputs that a detector may stop.",
+)
+@click.option("--budget", default=0, metavar="N", help="Queries a sample at most; 0 is no bound.")
+@click.option(
+    "--certify",
+    default="auto",
+    show_default=True,
+    help="What to prove first: auto (what is quick), tight (CROWN bounds too) or off.",
+)
+@click.option(
+    "--indicators/--no-indicators",
+    default=True,
+    show_default=True,
+    help="Look for signs that the attacks, not the model, decide.",
+)
+@click.option(
+    "--precision",
+    default="auto",
+    show_default=True,
+    help="Of the search: auto, float32 or bfloat16. Verdicts are float32.",
+)
+@SEED
+@click.option(
+    "--seeds", default=1, show_default=True, help="Train and examine so many, and pool them."
+)
+@click.option("--limit", default=0, metavar="N", help="Only the first N test samples; 0 is all.")
+@click.option("--batch-size", default=512, show_default=True, help="Samples in flight.")
+@click.option(
+    "--shard", default="0/1", show_default=True, help="Part I of N of the samples, as I/N."
+)
+@click.option(
+    "--order", default="given", show_default=True, help="given or reversed order of samples."
+)
+@DEVICE
+@DATA_DIR
+@PLUGIN
+@click.option(
+    "--out", metavar="DIR", help="Directory of the run. Default: a new one in trustml-runs/."
+)
+@click.option("--resume", metavar="DIR", help="Continue a stopped run as it was begun.")
+@JSON
+def bench(out: str | None, resume: str | None, as_json: bool, **words: Any) -> None:
+    """Attack models and print how robust they are."""
+    from trustml.benchmarks import harness
+    from trustml.benchmarks.exams import checked
+    from trustml.cli.running import new_folder, plan_of, report
+
+    if resume is not None:
+        _check_alone("resume", "as_json")
+        folder = Path(resume)
+        records = harness.resume(folder)
+    else:
+        plan = plan_of(words)
+        checked(plan)  # before its words name a folder
+        folder = new_folder(RUNS, plan) if out is None else Path(out)
+        records = harness.start(plan, folder)
+    drawn = bool(words["curve"]) and resume is None
+    report(records, folder, as_json, curve=drawn, pictures=True)
+
+
+def _check_alone(*allowed: str) -> None:
+    """Refuse options that a resumed run, which has its own, would ignore.
+
+    Raises:
+        UsageError: there is one.
+    """
+    context = click.get_current_context()
+    for option in context.command.params:
+        given = context.get_parameter_source(str(option.name))
+        if option.name not in allowed and given is click.core.ParameterSource.COMMANDLINE:
+            raise UsageError(
+                f"--resume continues a run as it was begun; leave {option.opts[0]} out, or start "
+                f"another run"
+            )

@@ -1,0 +1,21 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+
+import click
+
+RUNS = Path("trustml-runs")
+PLUGIN = click.option(
+    "--plugin", "plugins", multiple=True, metavar="FILE", help="Load plugins from a file."
+)
+DATA_DIR = click.option("--data-dir", metavar="DIR", help="Where to look for data files first.")
+DEVICE = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON lines instead of a table.")
+DATA = click.option(
+    "--data", default="digits", show_default=True, help="Data set, as name:key=value,…"
+)
+SEED = click.option(
+    "--seed", default=0, show_default=True, help="Of the training and of the attacks."
+)

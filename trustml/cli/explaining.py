@@ -16,7 +16,7 @@ from trustml.contracts import Classifier, Dataset
 from trustml.errors import BadInput, BadOption, NotApplicable
 from trustml.files import write_whole
 from trustml.images import read_image
-from trustml.recipes import choose, read_recipe
+from trustml.recipes import Choice, choose, read_recipe
 from trustml.reports.heat_maps import heat_maps
 from trustml.reports.tables import console, number, plain_table
 from trustml.store import trained
@@ -68,7 +68,18 @@ def print_explanation(
         cast(Classifier, module), x, torch.tensor([wanted], device=where),
         dataset.train.x[:_BACKGROUND].to(where), (dataset.test.low, dataset.test.high), seed=seed,
     )  # fmt: skip
-    table = plain_table(f"{recipe.name} on {asked}", "method", ["completeness\nerror ↓", "s"])
+    name, share = dataset.class_names[wanted], float(probabilities[wanted])
+    click.echo(f"{recipe.name} gives {name!r} a probability of {100 * share:.1f} %.")
+    maps = _print_methods(question, methods, f"{recipe.name} on {asked}")
+    if maps and x.dim() == 4:
+        path = out or Path(f"explained-{Path(asked).stem}.png")
+        write_whole(path, heat_maps(x, maps, (name,), f"Why {name!r}? {recipe.name}"))
+        click.echo(f"drawn: {path}")
+
+
+def _print_methods(question: Question, methods: list[Choice], title: str) -> dict[str, Tensor]:
+    """Print each method's completeness error and seconds; return the maps."""
+    table = plain_table(title, "method", ["completeness\nerror ↓", "s"])
     maps: dict[str, Tensor] = {}
     for method in methods:
         try:
@@ -80,13 +91,8 @@ def print_explanation(
         gap = found.measured.get(_COMPLETE)
         shown = number(gap.score.value) if gap else "–"
         table.add_row(method.plugin.name, shown, f"{found.cost.seconds:.2f}")
-    name, share = dataset.class_names[wanted], float(probabilities[wanted])
-    click.echo(f"{recipe.name} gives {name!r} a probability of {100 * share:.1f} %.")
     console().print(table)
-    if maps and x.dim() == 4:
-        path = out or Path(f"explained-{Path(asked).stem}.png")
-        write_whole(path, heat_maps(x, maps, (name,), f"Why {name!r}? {recipe.name}"))
-        click.echo(f"drawn: {path}")
+    return maps
 
 
 def _input(asked: str, dataset: Dataset) -> Tensor:

@@ -18,7 +18,7 @@ from trustml.geometry import distance, like
 from trustml.registry import attack
 
 # Labels are read this share of the distance away from the border; the first time, of the box.
-_RADIUS, _FIRST_RADIUS = 0.01, 0.1
+_RADIUS, _FIRST_RADIUS = 0.03, 0.1
 # How often a jump is halved before the sample stays where it is.
 _HALVINGS = 10
 # A normal of fewer labels is not worth its jump.
@@ -59,7 +59,7 @@ def hop_skip_jump(
     random: Random,
     queries: int = 2000,
     evaluations: int = 20,
-    memory: float = 0.8,
+    memory: float = 0.9,
     path: Literal["arc", "jump"] = "arc",
     stop_inside: bool = False,
 ) -> Tensor:

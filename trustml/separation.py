@@ -42,10 +42,18 @@ MEANING: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Separation:
-    """Name → score, with what a reader should know of them."""
+    """Name → score, with what a reader should know of them.
+
+    Args:
+        scores: by the names of `MEANING`.
+        notes: what is odd about the suspicions.
+        odd_share: of the odd samples among all: a blind score's average precision, where the odd
+            are positive.
+    """
 
     scores: Mapping[str, Score]
     notes: tuple[str, ...] = ()
+    odd_share: float = 0.5
 
 
 def outside_scores(inside: Tensor, outside: Tensor) -> Separation:
@@ -59,7 +67,7 @@ def outside_scores(inside: Tensor, outside: Tensor) -> Separation:
         "auroc": _delong(groups),
         **scores_of(groups, _separations("in", "out"), together=False),
     }
-    return Separation(scores, _notes(groups, ("inside", "outside")))
+    return Separation(scores, _notes(groups), _odd_share(groups))
 
 
 def failure_scores(suspicion: Tensor, wrong: Tensor) -> Separation:
@@ -79,7 +87,7 @@ def failure_scores(suspicion: Tensor, wrong: Tensor) -> Separation:
         )
     metrics = {**_separations("success", "error"), **RISKS}
     scores = {"auroc": _delong(groups), **scores_of(groups, metrics, together=True)}
-    return Separation(scores, _notes(groups, ("right", "wrong")))
+    return Separation(scores, _notes(groups), _odd_share(groups))
 
 
 def auroc(ordinary: Tensor, odd: Tensor) -> Score:
@@ -207,15 +215,12 @@ def _delong(groups: Ranked) -> Score:
     return Score(value, low, high, "higher")
 
 
-def _notes(groups: Ranked, names: tuple[str, str]) -> tuple[str, ...]:
+def _odd_share(groups: Ranked) -> float:
     ordinary, odd = int(groups.ordinary.sum()), int(groups.odd.sum())
-    share = 100 * odd / (ordinary + odd)
-    notes = [
-        f"{odd} {names[1]} to {ordinary} {names[0]}: a blind score has an average precision of "
-        f"{share:.3g} % and {100 - share:.4g} %"
-    ]
-    if groups.constant:
-        notes.append(
-            "every sample has the same suspicion: an AUROC of 50 % is all that it can have"
-        )
-    return tuple(notes)
+    return odd / (ordinary + odd)
+
+
+def _notes(groups: Ranked) -> tuple[str, ...]:
+    if not groups.constant:
+        return ()
+    return ("every sample has the same suspicion: an AUROC of 50 % is all that it can have",)

@@ -16,7 +16,9 @@ from trustml.benchmarks.discipline import SAMPLES, Bench
 from trustml.benchmarks.outputs import outputs_of
 from trustml.benchmarks.outside import attacked_splits, outside_split
 from trustml.benchmarks.plan import Case
-from trustml.benchmarks.suspicion import learnt, read_chain, rows_of
+from trustml.benchmarks.slipped import Posted, check_slipped, passed, slipped
+from trustml.benchmarks.stolen import is_thief, stolen_split
+from trustml.benchmarks.suspicion import checked, learnt, read_chain, rows_of
 from trustml.calibration import calibration_scores, temperature_scaling
 from trustml.conformal import (
     adaptive_sets,
@@ -51,14 +53,21 @@ def examine(case: Case, blank: Record, bench: Bench) -> Record:
         sets = _with_draws(bench)
     began = time.perf_counter()
     tuned, kept = _halves(sets["validation"])
-    scorer = learnt(chain, bench.setting.module, sets["train"], tuned)
+    raw = learnt(chain, bench.setting.module, sets["train"], tuned)
+    scorer = checked(raw)
     found = {TEST: scorer(sets["test"])}
     found |= {SET + name: scorer(outputs) for name, outputs in sets.items() if name not in _OWN}
     seconds = time.perf_counter() - began
     threshold = conformal_quantile(scorer(kept), bench.plan.false_alarms)
     found[WRONG] = (~bench.setting.right).to(torch.uint8)
     found[THRESHOLD] = torch.tensor([threshold], dtype=torch.float64)
+    unled: list[str] = []
+    if "aware" in case.threat:
+        posted = Posted(raw, threshold, DRAWS if "draws" in chain.reads else 0)
+        slips, unled = slipped(case, bench, posted)
+        found |= slips
     scores, notes = scores_of(found)
+    notes += unled
     return replace(
         blank,
         scores=scores,
@@ -72,14 +81,17 @@ def examine(case: Case, blank: Record, bench: Bench) -> Record:
 def scores_of(found: Mapping[str, Tensor]) -> tuple[dict[str, Score], list[str]]:
     """Return the scores that follow from stored suspicions, and what is to be said of them.
 
-    For each set: AUROC, AUPR, both FPR95, and the share that the gate stops; of the test set the
-    same about its errors, and the gate's false alarms.
+    For each set: AUROC, AUPR, both FPR95, its share in all (which is what a blind score's AUPR-out
+    would be), and the share that the gate stops; of the test set the
+    same about its errors, the gate's false alarms, and what passes after an attack that knows it.
     """
     test, threshold = found[TEST], float(found[THRESHOLD])
     scores, notes = {"false alarms": _stopped(test, threshold, "lower")}, []
+    scores |= passed(found, threshold)
     try:
         errors = failure_scores(test, found[WRONG].bool())
         scores |= {f"errors: {name}": score for name, score in errors.scores.items()}
+        scores["errors: base rate"] = _exactly(errors.odd_share)
         notes += [f"errors: {note}" for note in errors.notes]
     except BadInput as error:
         notes.append(f"no failures to foretell: {error}")
@@ -88,6 +100,7 @@ def scores_of(found: Mapping[str, Tensor]) -> tuple[dict[str, Score], list[str]]
             name = key.removeprefix(SET)
             apart = outside_scores(test, suspicion)
             scores |= {f"{name}: {metric}": score for metric, score in apart.scores.items()}
+            scores[f"{name}: base rate"] = _exactly(apart.odd_share)
             scores[f"{name}: stopped"] = _stopped(suspicion, threshold, "higher")
             notes += [f"{name}: {note}" for note in apart.notes]
     worst = [score for name, score in scores.items() if _is_of_set(name, "auroc")]
@@ -112,6 +125,7 @@ def check_claims(case: Case, record: Record, bench: Bench) -> None:
     if not torch.equal(found[WRONG], wrong):
         row = int((found[WRONG] != wrong).nonzero()[0])
         raise BrokenClaim(f"{record.case}: sample {row} is read otherwise than recorded")
+    check_slipped(case, bench, found)
     if not close(scores_of(found)[0], record.scores):
         raise BrokenClaim(f"{record.case}: the scores do not follow from the suspicions")
 
@@ -138,7 +152,11 @@ def _sets(case: Case, bench: Bench) -> dict[str, Outputs]:
         data = bench.dataset
         splits = {"train": data.train, "validation": data.validation, "test": bench.setting.split}
         for name in case.threat["outside"]:
-            splits[name] = outside_split(name, bench.plan, data)
+            splits[name] = (
+                stolen_split(name, bench)
+                if is_thief(name)
+                else outside_split(name, bench.plan, data)
+            )
         splits |= attacked_splits(bench)
         known |= {
             name: outputs_of(bench.setting, split, bench.device) for name, split in splits.items()
@@ -194,6 +212,11 @@ def _calibration(sets: Sets) -> tuple[dict[str, Score], list[str]]:
 
 def _stopped(suspicion: Tensor, threshold: float, better: str) -> Score:
     return proportion(int((suspicion > threshold).sum()), len(suspicion), better)  # type: ignore[arg-type]
+
+
+def _exactly(value: float) -> Score:
+    """Return a share that the samples themselves fix, so that nothing about it is uncertain."""
+    return Score(value, value, value, "lower")
 
 
 def _is_of_set(name: str, metric: str) -> bool:

@@ -6,12 +6,15 @@ from trustml.benchmarks.detected import check_claims, examine, read
 from trustml.benchmarks.discipline import Discipline
 from trustml.benchmarks.outside import names
 from trustml.benchmarks.plan import Case, Plan, labels, unique
+from trustml.benchmarks.robustness import epsilons_of
+from trustml.benchmarks.stolen import stolen_or
 from trustml.benchmarks.suspicion import Chain, read_chain
 from trustml.contracts import Dataset, Json
 from trustml.errors import BadOption
 from trustml.records import plain
+from trustml.registry import all_of
 
-CALIBRATION = "calibration"
+CALIBRATION, ALL = "calibration", "all"
 
 
 def check(plan: Plan) -> Plan:
@@ -22,11 +25,19 @@ def check(plan: Plan) -> Plan:
     """
     if not 0 < plan.false_alarms < 1:
         raise BadOption(f"--false-alarms must lie between 0 and 1, not {plan.false_alarms}")
+    if plan.aware and (plan.budget or plan.target != "none"):
+        raise BadOption("--aware has passes and a goal of its own: leave --budget and --target out")
+    texts = [one for text in plan.detectors for one in _named(text)]
     return replace(
         plan,
-        detectors=unique(read_chain(text).text for text in plan.detectors),
-        outside=unique(plan.outside),
+        detectors=unique(read_chain(text).text for text in texts),
+        outside=unique(one for name in plan.outside for one in stolen_or(name)),
     )
+
+
+def _named(text: str) -> list[str]:
+    """Return the text, or the name of every detector for "all"."""
+    return [plugin.name for plugin in all_of("detector")] if text == ALL else [text]
 
 
 def cases(plan: Plan, dataset: Dataset, model: str, label: str, seed: int) -> list[Case]:
@@ -36,6 +47,10 @@ def cases(plan: Plan, dataset: Dataset, model: str, label: str, seed: int) -> li
         UsageError: an out-of-distribution set that is not known.
     """
     sets: dict[str, Json] = {"outside": list(names(plan, dataset))}
+    if plan.aware:
+        sets["aware"] = [
+            [norm, epsilon] for norm in plan.norms for epsilon in epsilons_of(plan, norm, dataset)
+        ]
     chains = [read_chain(text) for text in plan.detectors]
     own = labels([CALIBRATION, *(chain.name for chain in chains)])[1:]
     first = Case(f"{label}-{CALIBRATION}", CALIBRATION, CALIBRATION, "", {}, model, seed, sets)

@@ -39,6 +39,17 @@ def outputs_of(setting: Setting, split: Split, device: torch.device, draws: int 
     return Outputs(known["logits"], known["features"], split.x, split.y, known.get("draws"))
 
 
+def asked_again(setting: Setting, split: Split, device: torch.device, draws: int = 0) -> Outputs:
+    """Return the outputs for the split, computed now and not kept.
+
+    Raises:
+        MethodFailed: the model answers NaN, or another number of classes.
+    """
+    draws = draws if isinstance(setting.module, Bayesian) else 0
+    found = _computed(setting.module, split, device, draws)
+    return Outputs(found["logits"], found["features"], split.x, split.y, found.get("draws"))
+
+
 def _folder() -> Path:
     return default_cache_folder().parent / "outputs"
 

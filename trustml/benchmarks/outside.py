@@ -6,19 +6,25 @@ from trustml.benchmarks import samples as on_disk
 from trustml.benchmarks.discipline import SAMPLES, Bench
 from trustml.benchmarks.plan import Plan
 from trustml.benchmarks.samples import FOOLED
+from trustml.benchmarks.stolen import is_thief
 from trustml.contracts import Dataset, Split
 from trustml.errors import BadInput, UsageError
 from trustml.partners import is_shift, partner
+from trustml.recipes import choose
 
 
 def names(plan: Plan, dataset: Dataset) -> tuple[str, ...]:
     """Return the sets that the plan asks for, by default every partner of the data at hand.
 
     Raises:
-        UsageError: a name is neither a partner of the data nor a dataset, or cannot be made to fit.
+        UsageError: a name is neither a partner of the data nor a dataset or a stealer, or it cannot
+            be made to fit.
     """
     for name in plan.outside:
-        outside_split(name, plan, dataset)
+        if is_thief(name):
+            choose("stealer", name)
+        else:
+            outside_split(name, plan, dataset)
     return plan.outside or tuple(name for name in dataset.outside if not is_shift(name))
 
 

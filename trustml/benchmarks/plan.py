@@ -39,6 +39,8 @@ class Plan:
         attributions: the methods of the exam of explanations.
         outside: the sets to be told from the test set; none means every partner at hand.
         false_alarms: share of ordinary inputs that a detector's gate may stop.
+        aware: attack each detector's gate, too, knowing model and detector, in each of `norms` by
+            each of `epsilons`.
         indicators: whether to look for signs that the attacks, not the model, are what is strong.
         precision: of the search; verdicts are always made in float32.
     """
@@ -63,6 +65,7 @@ class Plan:
     attributions: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
     false_alarms: float = 0.05
+    aware: bool = False
     precision: Precision = "auto"
     device: str = "auto"
     data_dir: str | None = None

@@ -63,7 +63,7 @@ def cases(plan: Plan, dataset: Dataset, model: str, label: str, seed: int) -> li
         raise BadOption(f"--target {plan.target}: {plan.data} has classes 0 to {classes - 1}")
     found: list[Case] = []
     for norm in plan.norms:
-        epsilons = _epsilons(plan, norm, dataset)
+        epsilons = epsilons_of(plan, norm, dataset)
         sizes = labels(f"{epsilon:.6g}" for epsilon in epsilons)
         for epsilon, size in zip(epsilons, sizes, strict=True):
             threat = _threat_facts(plan, norm, epsilon)
@@ -102,7 +102,12 @@ def _threat_facts(plan: Plan, norm: Norm, epsilon: float) -> dict[str, Json]:
     return {"norm": norm, "epsilon": epsilon, "target": plan.target, "whole_box": plan.curve}
 
 
-def _epsilons(plan: Plan, norm: Norm, dataset: Dataset) -> tuple[float, ...]:
+def epsilons_of(plan: Plan, norm: Norm, dataset: Dataset) -> tuple[float, ...]:
+    """Return the budgets in the norm: those of the plan, or the usual one of the data.
+
+    Raises:
+        BadInput: there is no usual one, or one of them allows any change at all.
+    """
     test = dataset.test
     widest = diameter(norm, test.high - test.low, test.x[0].numel())
     if plan.curve:

@@ -67,7 +67,7 @@ def read_chain(text: str) -> Chain:
 
 
 def learnt(chain: Chain, module: nn.Module, train: Outputs, validation: Outputs) -> Scorer:
-    """Return the scorer of the chain.
+    """Return the scorer of the chain; its suspicions are as it gives them, unchecked.
 
     Raises:
         TrustError: a part of it does not suit the model, or breaks its contract.
@@ -90,8 +90,17 @@ def learnt(chain: Chain, module: nn.Module, train: Outputs, validation: Outputs)
         with frozen(module), blaming(f"detector {chain.name}"):
             for change in changes:
                 outputs = change(outputs)
-            found = scorer(outputs)
-        return checked_suspicion(found, len(outputs.y))
+            return scorer(outputs)
+
+    return score
+
+
+def checked(scorer: Scorer) -> Scorer:
+    """Return the scorer with its suspicions checked, in float64, on the CPU and without a graph."""
+
+    def score(outputs: Outputs) -> Tensor:
+        with torch.no_grad():
+            return checked_suspicion(scorer(outputs), len(outputs.y))
 
     return score
 

@@ -55,7 +55,7 @@ from trustml.errors import UsageError
     "--detector",
     "detectors",
     multiple=True,
-    help="Detector, or front ends and one: react+energy (repeat for several).",
+    help="Detector, or front ends and one: react+energy (repeat), or all that there are.",
 )
 @click.option(
     "--attribution",
@@ -68,13 +68,16 @@ from trustml.errors import UsageError
     "outside",
     multiple=True,
     metavar="NAME",
-    help="Set to be told from the test set (repeat). Default: every partner of the data.",
+    help="Set to be told from the test set, or stealing (repeat). Default: the data's partners.",
 )
 @click.option(
     "--false-alarms",
     default=0.05,
     show_default=True,
     help="Share of ordinary inputs that a detector may stop.",
+)
+@click.option(
+    "--aware", is_flag=True, help="Attack each detector, too, knowing it: misread and accepted."
 )
 @click.option("--budget", default=0, metavar="N", help="Queries a sample at most; 0 is no bound.")
 @click.option(

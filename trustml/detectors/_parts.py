@@ -83,4 +83,4 @@ def _finite(values: Tensor, name: str) -> Tensor:
     if not bool(values.isfinite().all()):
         rows = (~values.isfinite()).sum().item()
         raise BadInput(f"{rows} of the {name} are NaN or infinite: the model gave no number there")
-    return values.detach()
+    return values

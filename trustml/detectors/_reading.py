@@ -26,13 +26,21 @@ def place_of(model: Any, x: Tensor) -> torch.device:
     return device_of(model) if isinstance(model, nn.Module) else x.device
 
 
+def graph_of(x: Tensor) -> torch.set_grad_enabled:
+    """Return a block in which answers have a graph just where the inputs have one.
+
+    Scores are seldom asked for with one: an attack that knows the detector does.
+    """
+    return torch.set_grad_enabled(x.requires_grad and torch.is_grad_enabled())
+
+
 def answers(model: Classifier, x: Tensor) -> Tensor:
-    """Return the logits (B, K) of inputs, without a graph, in float64.
+    """Return the logits (B, K) of inputs in float64, with a graph where the inputs have one.
 
     Raises:
         BadInput: an answer is not a finite number.
     """
-    with frozen(model), torch.no_grad():
+    with frozen(model), graph_of(x):
         logits = in_blocks(model, model, x).double()
     if not bool(logits.isfinite().all()):
         raise BadInput("the model's answers to changed inputs hold NaN or an infinity")

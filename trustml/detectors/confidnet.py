@@ -10,6 +10,7 @@ from trustml.access import frozen
 from trustml.confidence import ConfidenceHead, fine_tuned, fit_head, true_class_probability
 from trustml.contracts import Classifier, Outputs
 from trustml.detectors._parts import Scorer, features_of, logits_of, need_rows
+from trustml.detectors._reading import graph_of
 from trustml.errors import BadOption, NotApplicable
 from trustml.registry import detector
 from trustml.training import device_of, seeded
@@ -82,6 +83,6 @@ def confidnet(
 def _read(ask: Callable[[Tensor], Tensor], inputs: Tensor, module: nn.Module) -> Tensor:
     """Return the answers (B,) where the inputs are, asked in blocks where the module is."""
     device = device_of(module)
-    with torch.no_grad():
+    with graph_of(inputs):
         blocks = [ask(block.to(device)) for block in inputs.split(BLOCK)]
     return torch.cat(blocks).double().to(inputs.device)

@@ -2,14 +2,13 @@
 
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from trustml.access import frozen
 from trustml.contracts import Classifier, Outputs
 from trustml.detectors._parts import Change, need_between, need_rows
-from trustml.detectors._reading import answers, bounds_of, in_blocks, uphill
+from trustml.detectors._reading import answers, bounds_of, graph_of, in_blocks, uphill
 from trustml.detectors._temperature import COOLEST, HOTTEST, least_loss
 from trustml.registry import detector
 
@@ -63,7 +62,7 @@ def odin(
         x = outputs.x
         if step:
             x = x + step * _direction(model, x, degrees)
-        with frozen(model), torch.no_grad():
+        with frozen(model), graph_of(x):
             features = in_blocks(model, model.features, x)
         logits = answers(model, x) / degrees
         return replace(outputs, x=x, logits=logits, features=features, draws=None)

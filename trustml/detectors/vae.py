@@ -7,10 +7,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from trustml.access import frozen
 from trustml.contracts import Classifier, Domain, Outputs, Split
 from trustml.detectors._complexity import bernoulli_bits, deflated_bits
 from trustml.detectors._parts import Scorer, need_rows
-from trustml.detectors._reading import bounds_of, in_blocks, place_of
+from trustml.detectors._reading import bounds_of, graph_of, in_blocks, place_of
 from trustml.detectors._shared_noise import SharedNoise
 from trustml.errors import BadInput, BadOption
 from trustml.registry import detector, get
@@ -80,7 +81,7 @@ def vae(
     def score(outputs: Outputs) -> Tensor:
         if not bool(outputs.x.isfinite().all()):
             raise BadInput("the inputs hold NaN or an infinity")
-        with torch.no_grad():
+        with frozen(network), graph_of(outputs.x):
             nats = in_blocks(network, lambda x: -_elbo(network, x, draws), outputs.x)
         bits = nats / math.log(2)
         return bits if own is None else bits - own((outputs.x - low) / (high - low))

@@ -67,10 +67,7 @@ def linear_labels(
     found = seeds(victim, pool, starts, random)
     seen = found.labels.unique()
     if len(seen) < 2:
-        raise NotApplicable(
-            f"linear_labels saw class {int(seen[0])} alone in {victim.queries - before} queries: "
-            f"give it a pool with inputs of other classes"
-        )
+        raise _one_class(int(seen[0]), victim.queries - before)
     rows = ceil(ratio * (len(seen) - 1) * columns)
     bits = int(min(bits, (victim.left - checks) / rows))
     search = _Search(victim, found, seen, bits, random)
@@ -212,6 +209,13 @@ def _same_again(victim: Victim, found: Seeds, count: int) -> None:
     changed = int((again != found.labels[:count]).sum())
     if changed:
         raise _two_labels(f"{changed} of {count} inputs")
+
+
+def _one_class(seen: int, queries: int) -> NotApplicable:
+    return NotApplicable(
+        f"linear_labels saw class {seen} alone in {queries} queries: give it a pool with inputs of "
+        f"other classes"
+    )
 
 
 def _two_labels(what: str) -> MethodFailed:

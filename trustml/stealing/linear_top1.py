@@ -48,17 +48,12 @@ def linear_top1(
         NotApplicable: labels alone, rounded probabilities, or too small a budget.
         BadOption: an option out of its range.
     """
-    least_access(victim, Access.TOP1, "linear_top1")
     if ratio < 1 or steps < 1 or not 0 < confidence < 1:
         raise BadOption(
             f"ratio={ratio}, steps={steps}, confidence={confidence}: a ratio of 1 or more, a step "
             f"or more, a confidence between 0 and 1"
         )
-    if victim.terms.decimals is not None:
-        raise NotApplicable(
-            f"linear_top1 cannot solve probabilities of {victim.terms.decimals} decimals: "
-            f"linear_labels needs the labels only"
-        )
+    _check_terms(victim)
     unknown = (victim.domain.classes - 1) * (prod(victim.domain.shape) + 1)
     count = ceil(ratio * unknown - 1e-9)
     least_budget(victim, unknown, "linear_top1")
@@ -88,6 +83,15 @@ def linear_top1(
     }
     copy = AffineCopy(victim.domain, frame @ inner)
     return Theft(copy, proof, victim.queries - before, "shift" if solved else "behaviour")
+
+
+def _check_terms(victim: Victim) -> None:
+    least_access(victim, Access.TOP1, "linear_top1")
+    if victim.terms.decimals is not None:
+        raise NotApplicable(
+            f"linear_top1 cannot solve probabilities of {victim.terms.decimals} decimals: "
+            f"linear_labels needs the labels only"
+        )
 
 
 def _answers(victim: Victim, points: Tensor) -> Tops:

@@ -89,10 +89,11 @@ class Lp:
 
 def guarded(function: A, facts: Mapping[str, Any]) -> A:
     """Return the attack with a check of what it is given in front of it."""
+    name = getattr(function, "__name__", "the attack")
 
     @wraps(function)
     def checked(model: Any, x: Any, y: Any, threat: Any, /, **options: Any) -> Any:
-        _check_given(function.__name__, facts, x, y, threat)
+        _check_given(name, facts, x, y, threat)
         if not len(x):
             return x.clone()
         return function(model, x, y, threat, **options)

@@ -21,9 +21,9 @@ PACKAGE = HOME / "trustml"
 FLOORS = (
     ("contracts", "errors"),
     (
-        "access", "affine", "baselines", "catalogue", "files", "geometry", "images", "options",
-        "precision", "progress", "randomness", "recipes", "records", "registry", "splits",
-        "symmetry", "threats", "victim",
+        "access", "affine", "baselines", "catalogue", "countermeasures", "files", "geometry",
+        "images", "options", "precision", "progress", "randomness", "recipes", "records",
+        "registry", "splits", "symmetry", "threats", "victim",
     ),
     (
         "bayes", "bootstrap", "bounds", "calibration", "confidence", "conformal", "gate",

@@ -19,9 +19,10 @@ from trustml.training import device_of, seeded, threads_for
 from trustml.victim import least_budget
 
 BATCH = 64
-RATE = 3e-3
+RATE = 1e-2
+WARM_UP = 0.05
 # Few answers are gone through more often, until so many steps are taken.
-LEAST_STEPS = 500
+LEAST_STEPS = 1000
 
 
 class Learnt(nn.Module):
@@ -153,7 +154,7 @@ def distilled(
         epochs = max(epochs, LEAST_STEPS // batches)
         steps = epochs * batches
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / (steps + 1)))
+            optimizer, lambda step: _share((step + 1) / (steps + 1))
         )
         with threads_for(network, x[:BATCH]):
             network.train()
@@ -170,6 +171,11 @@ def distilled(
         raise MethodFailed("the copy's weights are no finite numbers after learning the answers")
     network.zero_grad(set_to_none=True)
     return Learnt(network)
+
+
+def _share(place: float) -> float:
+    """Return the share of the peak rate: up in a line, down along a cosine."""
+    return min(1.0, place / WARM_UP) * 0.5 * (1 + math.cos(math.pi * place))
 
 
 def agreement(copy: nn.Module, x: Tensor, labels: Tensor) -> float:

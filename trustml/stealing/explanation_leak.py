@@ -12,12 +12,13 @@ from trustml.errors import BadOption, MethodFailed, NotApplicable
 from trustml.registry import stealer
 from trustml.stealing._copies import AffineCopy
 from trustml.stealing._designs import asked
-from trustml.stealing._distillation import BATCH, LEAST_STEPS, RATE, Learnt, agreement, soft_labels
+from trustml.stealing._distillation import BATCH, LEAST_STEPS, Learnt, agreement, soft_labels
 from trustml.stealing._synthetic import smooth
 from trustml.symmetry import centred
 from trustml.training import seeded, threads_for
 from trustml.victim import least_access, least_budget
 
+RATE = 3e-3
 # Weight of the gradients beside the answers in the loss of a learnt copy.
 SLOPES = 1.0
 

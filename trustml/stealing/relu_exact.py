@@ -1,8 +1,8 @@
 """A network with one hidden ReLU layer, to the last digits: bends on lines, normals, signs."""
 
 import math
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -55,33 +55,19 @@ def relu_exact(
     before = victim.queries
     heights = Heights(victim)
     units, pure, home, facts = _first_line(heights, random)
-    earlier = [Theft(_copy(units, heights, pure), {}, victim.queries - before)]
-    verdict, passed, repaired = Check(math.inf, math.inf, False), 0, 0
-    try:
-        # Free logits show every unit on the line.
-        all_seen = victim.terms.inputs == "free" and victim.terms.answers == Access.LOGITS
-        while passed < (checks if pure and all_seen else THOROUGH * checks):
-            verdict = check(heights, units, pool, checks, random)
-            passed += checks
-            if verdict.right:
-                continue
-            if verdict.bad is None:
-                break
-            good = home if verdict.good is None else verdict.good
-            more = find_missing(heights, units, good, verdict.bad, random)
-            if more is None or repaired == repairs:
-                break
-            units, pure, passed, repaired = more, False, 0, repaired + 1
-            earlier.append(Theft(_copy(units, heights, pure), {}, victim.queries - before))
-    except BudgetSpent:
-        verdict = replace(verdict, right=False)
+    first = _Found(units, pure, Check(math.inf, math.inf, False), 0)
+    earlier = []
+    for found in _repaired(heights, first, home, pool, (checks, repairs), random):
+        copy = _copy(found.units, heights, found.pure)
+        earlier.append(Theft(copy, {}, victim.queries - before))
+    units, pure, verdict, passed = found.units, found.pure, found.verdict, found.passed
     turned = None if pure else without_way_around(units)
     if turned is not None:
         units, pure = turned[0], True
         facts |= {"signs found": True, "rounding margin of the signs": turned[1]}
     certificate = facts | {
         "units": len(units.inner),
-        "repairs": repaired,
+        "repairs": len(earlier) - 2,
         "largest gap at the checks": verdict.gap,
         "gap that rounding explains": verdict.allowed,
         "checks in a row that agreed": passed if verdict.right else 0,
@@ -91,7 +77,49 @@ def relu_exact(
     if pure and verdict.right:
         up_to = "units" if victim.terms.answers == Access.LOGITS else "units and shift"
     copy = _copy(units, heights, pure)
-    return Theft(copy, certificate, victim.queries - before, up_to, tuple(earlier[: repaired or 0]))
+    return Theft(copy, certificate, victim.queries - before, up_to, tuple(earlier[:-2]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """What is known: the units, whether they are all, the last check, checks in a row passed."""
+
+    units: Units
+    pure: bool
+    verdict: Check
+    passed: int
+
+
+def _repaired(
+    heights: Heights,
+    found: _Found,
+    home: Tensor,
+    pool: Tensor,
+    limits: tuple[int, int],
+    random: torch.Generator,
+) -> Iterator[_Found]:
+    """Yield what was known at first, after each repair, and at the end."""
+    (checks, repairs), terms = limits, heights.victim.terms
+    # Free logits show every unit on the line.
+    all_seen = terms.inputs == "free" and terms.answers == Access.LOGITS
+    yield found
+    try:
+        while found.passed < (checks if found.pure and all_seen else THOROUGH * checks):
+            verdict = check(heights, found.units, pool, checks, random)
+            found = replace(found, verdict=verdict, passed=found.passed + checks)
+            if verdict.right:
+                continue
+            if verdict.bad is None or repairs == 0:
+                break
+            good = home if verdict.good is None else verdict.good
+            more = find_missing(heights, found.units, good, verdict.bad, random)
+            if more is None:
+                break
+            found, repairs = _Found(more, False, verdict, 0), repairs - 1
+            yield found
+    except BudgetSpent:
+        found = replace(found, verdict=replace(found.verdict, right=False))
+    yield found
 
 
 def _check_terms(victim: Victim, checks: int, repairs: int) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from trustml.contracts import Access, Theft, Victim
+from trustml.contracts import Access, Symmetry, Theft, Victim
 from trustml.errors import BadOption, MethodFailed, NotApplicable
 from trustml.registry import stealer
 from trustml.stealing._copies import AffineCopy
@@ -77,7 +77,7 @@ def linear_exact(
         "check gap": found.gap,
         "check gap that rounding explains": found.allowed,
     }
-    up_to = "nothing" if victim.terms.answers == Access.LOGITS else "shift"
+    up_to: Symmetry = "nothing" if victim.terms.answers == Access.LOGITS else "shift"
     return Theft(AffineCopy(victim.domain, solved), certificate, victim.queries - before, up_to)
 
 

@@ -145,10 +145,12 @@ class _Search:
         return torch.bincount(both, minlength=len(self.seen))
 
     def _bisect(self, one: Tensor, two: Tensor) -> None:
-        ends = [Seeds(self.found.points[rows], self.found.labels[rows]) for rows in (one, two)]
-        if bool((ends[0].points == ends[1].points).all(1).any()):
+        start, end = (
+            Seeds(self.found.points[rows], self.found.labels[rows]) for rows in (one, two)
+        )
+        if bool((start.points == end.points).all(1).any()):
             raise _two_labels("one input")
-        new = bisected(self.victim, *ends, self.bits)
+        new = bisected(self.victim, start, end, self.bits)
         known = torch.isin(new.two, self.seen)
         new = Borders(*(part[known] for part in (new.points, new.one, new.two, new.width)))
         new = replace(

@@ -97,7 +97,7 @@ def _fitted(points: Tensor, shown: Tensor, l2: float, steps: int) -> Tensor:
         return value
 
     with torch.enable_grad():
-        solver.step(loss)  # type: ignore[no-untyped-call]
+        solver.step(loss)
     return centred(table.detach())
 
 

@@ -9,11 +9,12 @@ from trustml.benchmarks.explanation import EXPLANATION
 from trustml.benchmarks.plan import Case, Plan, canonical, check_common, labels
 from trustml.benchmarks.pooling import pools
 from trustml.benchmarks.robustness import ROBUSTNESS
+from trustml.benchmarks.stealing import STEALING
 from trustml.contracts import Dataset
 from trustml.errors import BadOption
 from trustml.recipes import read_recipe
 
-EXAMS: tuple[Discipline, ...] = (ROBUSTNESS, DETECTION, EXPLANATION)
+EXAMS: tuple[Discipline, ...] = (ROBUSTNESS, DETECTION, EXPLANATION, STEALING)
 
 
 def checked(plan: Plan) -> Plan:
@@ -28,7 +29,7 @@ def checked(plan: Plan) -> Plan:
     asked = [exam for exam in EXAMS if exam.wanted(plan)]
     if not asked:
         raise BadOption(
-            "nothing to examine the model by; name an --attack, a --detector or an --attribution"
+            "nothing to examine by: name an --attack, --detector, --attribution or --stealer"
         )
     for exam in asked:
         plan = exam.checked(plan)

@@ -30,13 +30,17 @@ class Plan:
         limit: only the first that many test samples; 0 is all.
         shard: (index, count): only every count-th sample, beginning with index.
         order: "given" or "reversed" order of the samples; verdicts do not depend on it.
-        budget: forward passes a sample at most for each attack; 0 is no bound.
+        budget: forward passes a sample at most for each attack, queries in all for each stealer; 0
+            is no bound.
         curve: look for the nearest adversarial input, whatever its distance: the whole box is
             allowed, `epsilons` must be empty, and only minimum-norm attacks will do.
         certify: what is proved before anything is attacked: "auto" what is proved at once (linear
             models, intervals), "tight" with CROWN bounds too, "off" nothing.
         detectors: the detectors of the exam of detection, each a chain such as `react+energy`.
         attributions: the methods of the exam of explanations.
+        stealers: the thieves of the exam of stealing.
+        terms: what the victim answers to them, as `answers=logits,precision=float64`.
+        copy: recipe of a learnt copy; none is the victim's own.
         outside: the sets to be told from the test set; none means every partner at hand.
         false_alarms: share of ordinary inputs that a detector's gate may stop.
         aware: attack each detector's gate, too, knowing model and detector, in each of `norms` by
@@ -63,6 +67,9 @@ class Plan:
     indicators: bool = True
     detectors: tuple[str, ...] = ()
     attributions: tuple[str, ...] = ()
+    stealers: tuple[str, ...] = ()
+    terms: str = ""
+    copy: str = ""
     outside: tuple[str, ...] = ()
     false_alarms: float = 0.05
     aware: bool = False

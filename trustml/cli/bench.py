@@ -64,6 +64,19 @@ from trustml.errors import UsageError
     help="Explanation, as name:key=value,… (repeat for several).",
 )
 @click.option(
+    "--stealer",
+    "stealers",
+    multiple=True,
+    help="Model stealer, as name:key=value,… (repeat for several).",
+)
+@click.option(
+    "--terms",
+    default="",
+    metavar="WORDS",
+    help="What a stolen model answers, such as answers=labels or answers=logits,precision=float64.",
+)
+@click.option("--copy", default="", metavar="MODEL", help="Recipe of a learnt copy.")
+@click.option(
     "--ood",
     "outside",
     multiple=True,
@@ -79,7 +92,7 @@ from trustml.errors import UsageError
 @click.option(
     "--aware", is_flag=True, help="Attack each detector, too, knowing it: misread and accepted."
 )
-@click.option("--budget", default=0, metavar="N", help="Queries a sample at most; 0 is no bound.")
+@click.option("--budget", default=0, metavar="N", help="Queries at most, a sample or a stealer.")
 @click.option(
     "--certify",
     default="auto",

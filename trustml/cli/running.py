@@ -23,7 +23,7 @@ from trustml.reports.table import render
 from trustml.reports.tables import console
 
 # What a plan can ask for, and what it is asked for where it names nothing.
-_EXAMS = ("attacks", "detectors", "attributions")
+_EXAMS = ("attacks", "detectors", "attributions", "stealers")
 _STRONGEST, _NEAREST = "strongest", "fmn"
 
 

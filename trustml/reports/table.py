@@ -11,6 +11,7 @@ from trustml.contracts import Record, Score
 from trustml.reports.detector_table import detector_tables
 from trustml.reports.explanation_table import explanation_tables
 from trustml.reports.tables import DASH, apart, number, percent, plain_table, remarks, spec_of
+from trustml.reports.theft_table import theft_tables
 
 Tables = Callable[[Sequence[Record], str, str], Iterator[RenderableType]]
 _NOISE = "noise of the same budget"
@@ -20,7 +21,11 @@ _OTHER = {
 }
 
 # Which tables a group of records makes, by a fact of what was examined.
-_TABLES: dict[str, Tables] = {"outside": detector_tables, "explained": explanation_tables}
+_TABLES: dict[str, Tables] = {
+    "outside": detector_tables,
+    "explained": explanation_tables,
+    "victim": theft_tables,
+}
 
 
 def render(records: Iterable[Record]) -> Iterator[RenderableType]:

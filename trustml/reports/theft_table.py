@@ -1,0 +1,64 @@
+"""Records of thefts → a table, and a verdict in plain words."""
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from trustml.contracts import Record
+from trustml.reports.tables import DASH, apart, number, percent, plain_table, remarks
+
+_HEADS = (
+    "agreement\ntest %", "agreement\nuniform %", "accu-\nracy %", "parameter\nerror",
+    "worst\ngap", "transfer\n%", "queries", "× least", "s",
+)  # fmt: skip
+
+
+def theft_tables(group: Sequence[Record], model: str, data: str) -> Iterator[RenderableType]:
+    """Yield the table of one victim's thieves, their notes, and the verdict."""
+    terms = group[0].threat["victim"]
+    shown = terms["answers"] + (f" of {terms['decimals']} decimals" if terms["decimals"] else "")
+    title = f"{model} on {data}, stolen by its {shown} ({terms['precision']}, {terms['inputs']})"
+    labels = apart([(record.plugin, record.options) for record in group])
+    table = plain_table(title, "stealer", _HEADS)
+    for record, label in zip(group, labels, strict=True):
+        table.add_row(label, *(_cells(record) if record.status == "done" else [record.status]))
+    table.caption = "error: relative, modulo what no answer tells; transfer: of attacks on the copy"
+    yield table
+    yield from remarks(group, labels)
+    yield Text(verdict(group, labels), style="bold")
+    yield Text("")
+
+
+def verdict(group: Sequence[Record], labels: Sequence[str]) -> str:
+    """Return how well the model is stolen, by the thief that agrees with it most."""
+    done = [(r, label) for r, label in zip(group, labels, strict=True) if r.status == "done"]
+    if not done:
+        return "Verdict: nothing was stolen: no thief was able to work in these terms."
+    best, label = max(
+        done, key=lambda pair: (pair[0].scores["agreement (uniform)"].value, -pair[0].cost.queries)
+    )
+    share = best.scores["agreement (test)"].value
+    error = best.scores.get("parameter error")
+    known = f", its parameters to {error.value:.1e}" if error else ""
+    return (
+        f"Verdict: with {best.cost.queries:.0f} queries {label} makes a copy that answers "
+        f"{percent(share)} of the test set alike{known}."
+    )
+
+
+def _cells(record: Record) -> list[str]:
+    def share(name: str) -> str:
+        return f"{100 * record.scores[name].value:.1f}"
+
+    def plain(name: str) -> str:
+        score = record.scores.get(name)
+        if score is None:
+            return DASH
+        return f"{score.value:.1e}" if score.value < 0.01 else number(score.value)
+
+    return [
+        share("agreement (test)"), share("agreement (uniform)"), share("accuracy of the copy"),
+        plain("parameter error"), plain("worst gap"), share("transfer"),
+        f"{record.cost.queries:.0f}", plain("queries over the least"), f"{record.cost.seconds:.2f}",
+    ]  # fmt: skip

@@ -16,6 +16,13 @@ from trustml.victim import Service
 DOMAIN = Domain((12,), 4)
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learn shortly: the networks here are small."""
+    for module in ("_distillation", "explanation_leak"):
+        monkeypatch.setattr(f"trustml.stealing.{module}.LEAST_STEPS", 200)
+
+
 def linear(seed: int = 0) -> nn.Module:
     """A softmax regression with planted weights, all classes answered in the box."""
     torch.manual_seed(seed)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from trustml.access import BLOCK_ROWS, at, frozen
+from trustml.access import at, frozen
 from trustml.attacks._answers import still_open
 from trustml.attacks._losses import margin
 from trustml.attacks._pursuit import Best, Quarry, Seen, pursue, take
@@ -38,6 +38,8 @@ _STEPS, _LONG, _SHORT, _MOMENTUM = 6, 0.2, 0.02, 0.75
 # after it; of others, plainly robust ones, 5 in 100.
 NEAR = 0.2
 _TINY = 1e-30
+# Starts that are searched from at once, of several samples.
+_SIDE_BY_SIDE = 512
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +95,7 @@ def alternate(
         near = (held.loss >= NEAR * clean) & (held.loss < torch.inf)
         if more:
             starts = torch.arange(rounds, rounds + more, device=x.device)
-            for rows in near.nonzero()[:, 0].split(max(BLOCK_ROWS * 2 // more, 1)):
+            for rows in near.nonzero()[:, 0].split(max(_SIDE_BY_SIDE // more, 1)):
                 _many_starts(model, quarry.at(rows), held, rows, search, schedule, starts, bursts)
     return threat.project(held.point.view_as(x), x)
 

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from trustml.access import BLOCK_ROWS, Handed, frozen, in_blocks
+from trustml.access import Handed, block_rows, frozen, in_blocks
 from trustml.benchmarks.plan import Precision
 from trustml.benchmarks.samples import FOOLED, NORMS, ROBUST, Made, Samples, joined, sealed
 from trustml.benchmarks.setting import Setting, check_logits, told
@@ -34,7 +34,7 @@ class Exam:
     seed: int
     budget: int
     device: torch.device
-    block: int = BLOCK_ROWS
+    block: int | None = None
     precision: Precision = "float32"
 
     @property
@@ -84,7 +84,8 @@ def judged(exam: Exam, batch: Split) -> tuple[Samples, Made]:
     if exam.device.type == "cuda":
         torch.cuda.empty_cache()
     middle = (len(batch) + 1) // 2
-    smaller = replace(exam, block=min(exam.block, middle))
+    whole = exam.block or block_rows(exam.device)
+    smaller = replace(exam, block=min(whole, middle))
     parts, made = zip(
         *(judged(smaller, batch.at(half)) for half in (slice(0, middle), slice(middle, None))),
         strict=True,

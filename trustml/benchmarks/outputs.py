@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from trustml.access import BLOCK_ROWS, frozen, in_blocks
+from trustml.access import READ_ROWS, frozen, in_blocks
 from trustml.benchmarks.setting import Setting, check_logits
 from trustml.contracts import Bayesian, Outputs, Split
 from trustml.errors import DiskFull, UsageError
@@ -66,7 +66,7 @@ def _read(file: Path, count: int) -> dict[str, Tensor] | None:
 def _computed(module: Any, split: Split, device: torch.device, draws: int) -> dict[str, Tensor]:
     parts: dict[str, list[Tensor]] = {"logits": [], "features": [], "draws": []}
     with frozen(module), torch.no_grad():
-        for batch in split.batches(8 * BLOCK_ROWS):
+        for batch in split.batches(READ_ROWS):
             x = batch.x.to(device)
             logits = in_blocks(module, x)
             check_logits(logits, split.classes, "a clean input")

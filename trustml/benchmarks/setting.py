@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from trustml.access import BLOCK_ROWS, frozen, in_blocks
+from trustml.access import READ_ROWS, block_rows, frozen, in_blocks
 from trustml.benchmarks.plan import Plan
 from trustml.contracts import Dataset, Domain, Split
-from trustml.errors import BadInput, BrokenClaim, MethodFailed, NotApplicable, TrustError
+from trustml.errors import BadInput, BrokenClaim, MethodFailed, TrustError
 from trustml.files import write_whole
 from trustml.recipes import Recipe, choose
 from trustml.splits import data_hash
@@ -78,10 +78,6 @@ def settle(
         TrustError: the model cannot be built, trained or loaded, or its answers are not logits, or
             the data have changed since the run began.
     """
-    if recipe.safeguards:
-        raise NotApplicable(
-            "this version examines models without safeguards; leave out what follows +"
-        )
     split = examined(plan, dataset.test)
     with blaming(f"model {recipe.name}"):
         known = _kept(plan, recipe, split, keep)
@@ -91,7 +87,7 @@ def settle(
         module = known.module.to(device).eval()
         logits = clean_logits(module, split, device)
         notes = list(known.notes)
-        if not _keeps_bits(module, split.x[:BLOCK_ROWS].to(device)):
+        if not _keeps_bits(module, split.x[: block_rows(device)].to(device)):
             notes.append(
                 "this device's answers depend on a sample's place in the batch (last bits)"
             )
@@ -187,7 +183,7 @@ def clean_logits(module: nn.Module, split: Split, device: torch.device) -> Tenso
     Raises:
         MethodFailed: they are not finite logits for the split's classes.
     """
-    parts = split.batches(8 * BLOCK_ROWS)
+    parts = split.batches(READ_ROWS)
     with frozen(module), torch.no_grad():
         logits = torch.cat([in_blocks(module, part.x.to(device)) for part in parts])
     check_logits(logits, split.classes, "a clean input")

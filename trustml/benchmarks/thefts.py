@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from trustml import metrics
-from trustml.access import BLOCK_ROWS, frozen, in_blocks
+from trustml.access import frozen, in_blocks
 from trustml.benchmarks import theft as exam
 from trustml.benchmarks.discipline import SAMPLES, Bench
 from trustml.benchmarks.plan import Case
@@ -162,7 +162,7 @@ def _transfer(copy: nn.Module, bench: Bench, seed: int) -> Score:
         )
     moved = threat.project(moved.to(some.x), some.x)
     with frozen(setting.module), torch.no_grad():
-        said = in_blocks(setting.module, moved.to(bench.device), BLOCK_ROWS).argmax(1).cpu()
+        said = in_blocks(setting.module, moved.to(bench.device)).argmax(1).cpu()
     return metrics.proportion(int((said != some.y).sum()), len(some), "lower")
 
 

@@ -30,6 +30,7 @@ from trustml.contracts import Cost, Outputs, Record, Score, Split
 from trustml.errors import BadInput, BrokenClaim
 from trustml.files import write_whole
 from trustml.metrics import proportion
+from trustml.partners import has_host_labels
 from trustml.separation import failure_scores, outside_scores
 
 DRAWS = 20  # networks that a Bayesian model is asked as
@@ -194,10 +195,12 @@ def _calibrated(case: Case, blank: Record, bench: Bench, sets: Sets) -> Record:
 
 
 def _calibration(sets: Sets) -> tuple[dict[str, Score], list[str]]:
-    """Return accuracy, calibration as it is and after temperature scaling, and 90 % sets."""
+    """Return accuracies, calibration as it is and after temperature scaling, and 90 % sets."""
     test, validation = sets["test"], sets["validation"]
-    right = test.logits.argmax(1) == test.y
-    scores = {"accuracy": proportion(int(right.sum()), len(right))}
+    scores = {"accuracy": _accuracy(test)}
+    for name in sets:
+        if name not in _OWN and has_host_labels(name):
+            scores[f"{name}: accuracy"] = _accuracy(sets[name])
     scores |= calibration_scores(test.logits, test.y)
     tuned, kept = _halves(validation)
     scaled = temperature_scaling(tuned.logits, tuned.y)
@@ -208,6 +211,11 @@ def _calibration(sets: Sets) -> tuple[dict[str, Score], list[str]]:
         for name, score in conformal_scores(fitted(test.logits), test.y).items():
             scores[f"{kind}: {name}"] = score
     return scores, []
+
+
+def _accuracy(outputs: Outputs) -> Score:
+    right = outputs.logits.argmax(1) == outputs.y
+    return proportion(int(right.sum()), len(right))
 
 
 def _stopped(suspicion: Tensor, threshold: float, better: str) -> Score:

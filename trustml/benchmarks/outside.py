@@ -9,7 +9,7 @@ from trustml.benchmarks.samples import FOOLED
 from trustml.benchmarks.stolen import is_thief
 from trustml.contracts import Dataset, Split
 from trustml.errors import BadInput, UsageError
-from trustml.partners import is_shift, partner
+from trustml.partners import has_host_labels, is_shift, partner
 from trustml.recipes import choose
 
 
@@ -39,9 +39,9 @@ def outside_split(name: str, plan: Plan, dataset: Dataset) -> Split:
     except UsageError as error:
         raise BadInput(f"--ood {name}: {error}") from error
     split = split.at(slice(0, plan.limit or len(split)))
-    # Their labels mean nothing to this model, and need not be among its classes.
-    test = dataset.test
-    return Split(split.x, split.y * 0, split.ids, test.classes, test.low, test.high)
+    # Other labels mean nothing to this model, and need not be among its classes.
+    test, y = dataset.test, split.y if has_host_labels(name) else split.y * 0
+    return Split(split.x, y, split.ids, test.classes, test.low, test.high)
 
 
 def attacked_splits(bench: Bench) -> Mapping[str, Split]:

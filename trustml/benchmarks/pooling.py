@@ -37,6 +37,9 @@ def pooled(blank: Record, records: Sequence[Record]) -> Record:
     """
     done = [record for record in records if record.status == "done"]
     if len(done) < 2:
+        reasons = {record.reason for record in records}
+        if len(reasons) == 1 and all(record.status == "skipped" for record in records):
+            raise NotApplicable(reasons.pop())
         raise NotApplicable(f"{len(done)} of {len(records)} seeds are finished; pooling takes two")
     names = [name for name in done[0].scores if all(name in r.scores for r in done)]
     missing = [str(record.seed) for record in records if record.status != "done"]

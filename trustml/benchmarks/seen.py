@@ -14,7 +14,7 @@ from trustml.benchmarks.outputs import outputs_of
 from trustml.benchmarks.plan import read_plan
 from trustml.benchmarks.setting import load_data
 from trustml.benchmarks.verify import recorded_setting
-from trustml.contracts import Outputs
+from trustml.contracts import Outputs, Record, Score
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,6 +25,7 @@ class Seen:
         name: of its cases.
         test: what the model said of the test set; `validation` of the validation set.
         wrong: (B,) which test answers are wrong.
+        accuracies: set → accuracy, of the sets whose inputs show the model's classes.
         suspicions: detector → set → suspicions; the test set is called "test".
         class_names: of the K classes.
     """
@@ -33,6 +34,7 @@ class Seen:
     test: Outputs
     validation: Outputs
     wrong: Tensor
+    accuracies: dict[str, Score]
     suspicions: dict[str, dict[str, Tensor]]
     class_names: tuple[str, ...]
 
@@ -44,7 +46,8 @@ def seen(folder: Path) -> list[Seen]:
         BadInput: the folder holds no run.
         BrokenClaim: its files are damaged.
     """
-    records = [r for r in finished(folder) if r.kind == "detector" and r.status == "done"]
+    done = [record for record in finished(folder) if record.status == "done"]
+    records = [record for record in done if record.kind == "detector"]
     groups = dict.fromkeys((record.model, record.seed) for record in records)
     if not groups:
         return []
@@ -58,7 +61,7 @@ def seen(folder: Path) -> list[Seen]:
         suspicions = {
             _label(record.case, mine[0].case, mine[0].plugin): {
                 name.removeprefix(SET): values
-                for name, values in stored[record.case].items()
+                for name, values in sorted(stored[record.case].items())
                 if name == "test" or name.startswith(SET)
             }
             for record in mine
@@ -67,8 +70,17 @@ def seen(folder: Path) -> list[Seen]:
         test = outputs_of(setting, setting.split, device)
         validation = outputs_of(setting, dataset.validation, device)
         wrong = stored[mine[0].case][WRONG].bool()
-        found.append(Seen(name, test, validation, wrong, suspicions, dataset.class_names))
+        known = [r for r in done if r.kind == "calibration" and (r.model, r.seed) == group]
+        accuracies = _accuracies(known[0]) if known else {}
+        names = dataset.class_names
+        found.append(Seen(name, test, validation, wrong, accuracies, suspicions, names))
     return found
+
+
+def _accuracies(calibration: Record) -> dict[str, Score]:
+    scores, end = calibration.scores, ": accuracy"
+    others = {n.removesuffix(end): score for n, score in scores.items() if n.endswith(end)}
+    return {"test": scores["accuracy"], **others}
 
 
 def _label(case: str, first: str, plugin: str) -> str:

@@ -24,6 +24,8 @@ from trustml.reports.tables import console
 
 # What a plan can ask for, and what it is asked for where it names nothing.
 _EXAMS = ("attacks", "detectors", "attributions", "stealers")
+# So many pictures are named.
+_SHOWN = 6
 _STRONGEST, _NEAREST = "strongest", "fmn"
 
 
@@ -92,7 +94,8 @@ def report(
             screen.print(f"{count} {_go_on(folder)}", soft_wrap=True)
         drawn = detector_pictures(folder) if pictures else []
         if drawn:
-            names = ", ".join(path.stem for path in drawn)
+            names = ", ".join(path.stem for path in drawn[:_SHOWN])
+            names += ", …" if len(drawn) > _SHOWN else ""
             screen.print(f"{len(drawn)} pictures (PNG) lie beside it: {names}")
         if curve:
             screen.print(f"The curve is drawn in {_draw_curve(folder)}", soft_wrap=True)

@@ -62,10 +62,11 @@ def odin(
         x = outputs.x
         if step:
             x = x + step * _direction(model, x, degrees)
-        with frozen(model), graph_of(x):
-            features = in_blocks(model, model.features, x)
-        logits = answers(model, x) / degrees
-        return replace(outputs, x=x, logits=logits, features=features, draws=None)
+        logits, features = answers(model, x), outputs.features[:, :0]
+        if outputs.features.shape[1]:
+            with frozen(model), graph_of(x):
+                features = in_blocks(model, model.features, x)
+        return replace(outputs, x=x, logits=logits / degrees, features=features, draws=None)
 
     return change
 

@@ -5,8 +5,11 @@ from pathlib import Path
 
 from trustml.benchmarks.seen import Seen, seen
 from trustml.calibration import temperature_scaling
+from trustml.contracts import Score
 from trustml.errors import BadInput, NotApplicable
 from trustml.files import write_whole
+from trustml.partners import is_shift
+from trustml.reports.accuracies_figure import accuracies_figure
 from trustml.reports.certainty_sheet import certainty_sheet
 from trustml.reports.reliability_figure import reliability_figure
 from trustml.reports.separation_figure import histogram_figure, risk_figure, separation_figure
@@ -41,6 +44,12 @@ def _pictures(group: Seen) -> Iterator[tuple[str, bytes]]:
     scaled = temperature_scaling(group.validation.logits, group.validation.y)
     answers = {"as trained": group.test.logits, "temperature scaled": scaled(group.test.logits)}
     yield "reliability", reliability_figure(answers, group.test.y, group.name)
+    yield (
+        "accuracies",
+        accuracies_figure(
+            _sides(group), chance=1 / len(group.class_names), title=f"{group.name}: accuracy"
+        ),
+    )
     label, suspicion = next(iter(own.items()))
     try:
         sheet = certainty_sheet(
@@ -50,6 +59,15 @@ def _pictures(group: Seen) -> Iterator[tuple[str, bytes]]:
     except (NotApplicable, BadInput):  # inputs that are no pictures
         return
     yield "certainty", sheet
+
+
+def _sides(group: Seen) -> dict[str, dict[str, Score]]:
+    """Return the accuracies inside, on the same classes in another hand, and outside."""
+    sides: dict[str, dict[str, Score]] = {"inside": {}, "shift": {}, "outside": {}}
+    for name, score in group.accuracies.items():
+        side = "inside" if name == "test" else "shift" if is_shift(name) else "outside"
+        sides[side][name] = score
+    return sides
 
 
 def _file(name: str) -> str:

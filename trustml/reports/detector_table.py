@@ -1,7 +1,7 @@
 """Records of detectors → tables: errors foretold, outsiders told apart, calibration, a verdict."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -31,6 +31,8 @@ _ERRORS = (
 
 def detector_tables(group: Sequence[Record], model: str, data: str) -> Iterator[RenderableType]:
     """Yield the tables of one model's detectors, their notes, and the verdict."""
+    if group[0].kind == "pooled":
+        data = f"{data}, mean of {len(group[0].options['of'])} seeds"
     for record in group:
         if record.plugin == "calibration":
             yield Text(_calibration(record, f"{model} on {data}"))
@@ -84,8 +86,16 @@ def verdict(rows: Sequence[Record], labels: Sequence[str]) -> str:
     return (
         f"Verdict: {label} is the surest: AUROC {percent(score.value)} or more on each of "
         f"{len(stopped)} sets. Stopping {percent(alarms.value)} of ordinary inputs, its gate stops "
-        f"{percent(stopped[hardest].value)} of {hardest}, the hardest for it."
+        f"{percent(stopped[hardest].value)} of {hardest}, the hardest for it.{_knowing(best)}"
     )
+
+
+def _knowing(record: Record) -> str:
+    """Return what an attack that knows the detector gets past it."""
+    found = [score.value for name, score in record.scores.items() if name.endswith(PASSED)]
+    if not found:
+        return ""
+    return f" An attack that knows it has {percent(max(found))} misread and accepted."
 
 
 def _calibration(record: Record, title: str) -> str:
@@ -96,8 +106,16 @@ def _calibration(record: Record, title: str) -> str:
         f"{title}: accuracy {percent(s['accuracy'].value)}, calibration error (ECE) "
         f"{percent(s['ece'].value)}, after temperature scaling {percent(s['scaled: ece'].value)}; "
         f"90 % prediction sets hold the class {percent(s['sets: coverage'].value)} of the time "
-        f"with {s['sets: mean_size'].value:.2f} classes."
+        f"with {s['sets: mean_size'].value:.2f} classes.{_elsewhere(s)}"
     )
+
+
+def _elsewhere(scores: Mapping[str, Score]) -> str:
+    """Return how the model reads other sets that show its classes."""
+    end = ": accuracy"
+    found = {name.removesuffix(end): s for name, s in scores.items() if name.endswith(end)}
+    said = ", ".join(f"{percent(score.value)} of {name}" for name, score in found.items())
+    return f" It reads {said} rightly." if found else ""
 
 
 def _errors(rows: Sequence[Record], labels: Sequence[str], title: str) -> Table:
@@ -142,7 +160,7 @@ def _worst(rows: Sequence[Record], labels: Sequence[str], title: str) -> Table:
     table.caption = (
         "FPR95 out: share of inside flagged when 95 % of the set are;\n"
         "FPR95 in: share of the set accepted when 95 % of inside are;\n"
-        "gate: share of the set that is stopped at the threshold from validation data"
+        "gate: stopped at the threshold from validation data"
     )
     if aware:
         table.caption += ";\naware: misread and accepted, after an attack that knows the detector"

@@ -1,6 +1,6 @@
 """Certificates on models of the catalogue: what is proved is never fooled, what is not can be."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import pytest
@@ -146,3 +146,20 @@ def test_a_noise_that_tracing_bakes_in_is_noticed(dataset: Dataset) -> None:
     """`torch.randn(1, 1, 8, 8)` is drawn once while tracing, and looks like a constant."""
     with pytest.raises(NotApplicable, match="does not answer as"):
         certificate(Odd(Drawn()).eval(), dataset.test.at(slice(0, 9)), Lp("linf", 0.0))
+
+
+def test_what_is_quick_depends_on_the_depth() -> None:
+    """One hidden layer gets a walk for each class, which is what hundreds would give; two get none.
+
+    With one bend the walks from the logits are all that CROWN has, so more of them change nothing.
+    """
+    torch.manual_seed(0)
+    split = Split(torch.rand(20, 4), torch.zeros(20, dtype=torch.long), torch.arange(20), 3)
+    one = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    two = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    threat = Lp("linf", 0.01)
+    for module, same_as in ((one, 200), (two, 0)):
+        split = replace(split, y=module(split.x).argmax(1))
+        quick, known = (certificate(module, split, threat, walks=n) for n in (None, same_as))
+        assert torch.equal(quick.certified, known.certified)
+        assert torch.equal(quick.margins, known.margins)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trustml.access import frozen, in_blocks
+from trustml.bounds._walk import bends
 from trustml.bounds.crown import crown_margins
 from trustml.bounds.graph import Graph, graph_of
 from trustml.bounds.interval import exact_logits, interval_bounds, interval_margins
@@ -45,7 +46,9 @@ class Certificate:
     distances: Tensor | None = None
 
 
-def certificate(module: nn.Module, split: Split, threat: Lp, *, walks: int = 200) -> Certificate:
+def certificate(
+    module: nn.Module, split: Split, threat: Lp, *, walks: int | None = 200
+) -> Certificate:
     """Return what can be proved about the module on the split, sample by sample.
 
     A sample's answer does not depend on the others. With a targeted threat the labels are the
@@ -56,7 +59,8 @@ def certificate(module: nn.Module, split: Split, threat: Lp, *, walks: int = 200
         split: the samples; one that is wrong without an attack is not certified.
         threat: an Lp ball and box.
         walks: backward walks that one layer may cost a sample; 0 leaves it at intervals. As many as
-            there are classes do for one hidden layer; deeper networks gain from hundreds.
+            there are classes do for one hidden layer; deeper networks gain from hundreds. None
+            takes what is quick: as many as classes for one hidden layer, else 0.
 
     Raises:
         NotApplicable: nothing can be proved about such a model or threat; the reason.
@@ -67,6 +71,8 @@ def certificate(module: nn.Module, split: Split, threat: Lp, *, walks: int = 200
     _check(graph, module, split)
     rows = max(1, _BATCH // sum(math.prod(step.shape) for step in graph.steps))
     exact = is_affine(graph)
+    if walks is None:
+        walks = graph.classes if sum(bends(step) for step in graph.steps) == 1 else 0
     parts, method = [], "exact" if exact else "interval"
     for part in torch.arange(len(split)).split(rows):
         batch, allowed = split.at(part), threat.at(part)

@@ -27,7 +27,7 @@ FLOORS = (
     ),
     (
         "bayes", "bootstrap", "bounds", "calibration", "confidence", "conformal", "gate",
-        "metrics", "partners", "ranks", "separation", "store", "training",
+        "guarding", "metrics", "partners", "ranks", "separation", "store", "training",
     ),
     (
         "attacks", "attributions", "data", "detectors", "models", "poisoning", "stealing",

@@ -16,6 +16,7 @@ Kind = Literal[
     "data", "model", "attack", "attribution", "detector", "stealer", "safeguard", "poison"
 ]
 Status = Literal["done", "failed", "skipped"]
+Stage = Literal["data", "training", "serving"]
 Json = Any
 
 
@@ -349,10 +350,58 @@ class FrontEnd(Protocol):
     ) -> Callable[[Outputs], Outputs]: ...
 
 
-class Safeguard(Protocol):
-    """Return a hardened split, training or classifier, as its stage says."""
+class Sanitiser(Protocol):
+    """A safeguard of the data: return the split without, or with other labels for, what is odd."""
 
-    def __call__(self, guarded: Any, train: Split, /) -> Any: ...
+    def __call__(self, split: Split, /) -> Split: ...
+
+
+class Hardening(Protocol):
+    """A safeguard of the training: return an untrained module that learns in a safer way.
+
+    `fresh` builds an untrained Classifier, its weights from torch's global generator. What is
+    returned is fitted as any model is: it has a loss of its own (OwnLoss) or fits itself (OwnFit).
+    """
+
+    def __call__(self, fresh: Callable[[], nn.Module], domain: Domain, /) -> nn.Module: ...
+
+
+class Guard(Protocol):
+    """A safeguard of the deployed model: return a Classifier that answers in its place.
+
+    It is built without data, so that kept weights can be loaded into it; what it has to learn it
+    keeps in its state_dict and learns when it is asked to (Learns).
+    """
+
+    def __call__(self, model: nn.Module, domain: Domain, /) -> nn.Module: ...
+
+
+@runtime_checkable
+class Learns(Protocol):
+    """A guard that must see data before it can serve."""
+
+    def learn(self, train: Split, validation: Split, seed: int, /) -> None:
+        """Learn in place; the guarded model stays as it is."""
+        ...
+
+
+@runtime_checkable
+class Selective(Protocol):
+    """A classifier that does not stand by each answer: it sends some inputs to a person."""
+
+    def accepts(self, x: Tensor, /) -> Tensor:
+        """Return (B,) bool: False where a person should look; the logits say what it would be."""
+        ...
+
+
+@runtime_checkable
+class Scaffold(Protocol):
+    """A module that is there while another one is trained, and not after."""
+
+    @property
+    def deployed(self) -> nn.Module:
+        """The module that is trained."""
+        ...
 
 
 class Poison(Protocol):

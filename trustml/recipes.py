@@ -3,13 +3,14 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_args
 
-from trustml.contracts import Training
+from trustml.contracts import Stage, Training
 from trustml.errors import BadOption
 from trustml.options import places_outside, read_options, spec_text, split_spec
 from trustml.registry import Plugin, get
 
+STAGES: tuple[Stage, ...] = get_args(Stage)
 TRAINING_OPTIONS = tuple(field.name for field in fields(Training))
 
 
@@ -28,7 +29,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A model, how it is fitted, and the safeguards around it, innermost first."""
+    """A model, how it is fitted, and the safeguards around it: of data, training, then serving."""
 
     model: Choice
     safeguards: tuple[Choice, ...] = ()
@@ -60,6 +61,10 @@ class Recipe:
         path: str | None = self.model.options["weights"]
         return path
 
+    def at(self, stage: Stage) -> tuple[Choice, ...]:
+        """Return the safeguards of one stage, the first to act first."""
+        return tuple(c for c in self.safeguards if c.plugin.facts["stage"] == stage)
+
 
 def choose(kind: str, text: str) -> Choice:
     """Return the plugin of the kind and its options, read from `name:key=value,key=value`.
@@ -79,11 +84,14 @@ def read_recipe(text: str) -> Recipe:
 
     Raises:
         UnknownName: no model, safeguard or option of that name.
-        BadOption: a value that cannot be read, or a `+` with nothing on one side.
+        BadOption: a value that cannot be read, a `+` with nothing on one side, or safeguards that
+            cannot work in this order or on this model.
         UsageError: a plugin's package does not load.
     """
     first, *rest = split_recipe(text)
-    return Recipe(choose("model", first), tuple(choose("safeguard", part) for part in rest))
+    recipe = Recipe(choose("model", first), tuple(choose("safeguard", part) for part in rest))
+    _check_safeguards(recipe)
+    return recipe
 
 
 def split_recipe(text: str) -> list[str]:
@@ -104,3 +112,25 @@ def split_recipe(text: str) -> list[str]:
             f"{text!r} is no recipe; write model:key=value, then +safeguard:key=value for each"
         )
     return parts
+
+
+def _check_safeguards(recipe: Recipe) -> None:
+    """Refuse a safeguard that would come too late.
+
+    Raises:
+        BadOption: data ones must precede training ones, and these serving ones; and nothing is
+            trained where the weights come from a file.
+    """
+    ordered = [choice for stage in STAGES for choice in recipe.at(stage)]
+    if tuple(ordered) != recipe.safeguards:
+        names = "+".join(choice.plugin.name for choice in (recipe.model, *ordered))
+        raise BadOption(
+            f"{recipe.name}: safeguards act on the data, then in training, then in serving; "
+            f"in an order that can work it is {names}"
+        )
+    late = [choice.plugin for stage in STAGES[:2] for choice in recipe.at(stage)]
+    if recipe.weights is not None and late:
+        raise BadOption(
+            f"{recipe.name}: {late[0].name} acts before or in training, and weights="
+            f"{recipe.weights} are trained already: leave out weights=, or {late[0].name}"
+        )

@@ -47,7 +47,7 @@ A = TypeVar("A", bound=contracts.Attack)
 At = TypeVar("At", bound=contracts.Attribution)
 D = TypeVar("D", bound=contracts.Detector | contracts.FrontEnd)
 S = TypeVar("S", bound=contracts.Stealer)
-G = TypeVar("G", bound=contracts.Safeguard)
+G = TypeVar("G", bound=contracts.Sanitiser | contracts.Hardening | contracts.Guard)
 P = TypeVar("P", bound=contracts.Poison)
 B = TypeVar("B", bound=contracts.Builder)
 L = TypeVar("L", bound=contracts.Loader)
@@ -99,8 +99,8 @@ def stealer(*, source: str, needs: Access) -> Callable[[S], S]:
     return lambda function: _register("stealer", function, source, {"needs": needs})
 
 
-def safeguard(*, source: str, stage: str) -> Callable[[G], G]:
-    """Register a safeguard; `stage` is "data", "training" or "serving"."""
+def safeguard(*, source: str, stage: contracts.Stage) -> Callable[[G], G]:
+    """Register a safeguard; its stage says what it is given: a Sanitiser, Hardening or Guard."""
     return lambda function: _register("safeguard", function, source, {"stage": stage})
 
 
@@ -268,6 +268,10 @@ def _register(kind: Kind, function: F, source: str, facts: Mapping[str, Any]) ->
         )
     if not source.strip() or not (inspect.getdoc(function) or "").strip():
         raise UsageError(f"{kind} {name!r} needs a source in its decorator and a docstring")
+    if "stage" in facts and facts["stage"] not in get_args(contracts.Stage):
+        raise UnknownName.of(
+            f"stage, declared by {kind} {name!r},", facts["stage"], get_args(contracts.Stage)
+        )
     for norm in facts.get("norms", ()):
         if norm not in get_args(Norm):
             raise UnknownName.of(f"norm, declared by {kind} {name!r},", norm, get_args(Norm))

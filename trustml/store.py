@@ -16,9 +16,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from trustml.contracts import Dataset, Domain, Epoch
+from trustml.contracts import Dataset, Domain, Epoch, Learns
 from trustml.errors import BadInput, DiskFull, MethodFailed, TrustError, UsageError
 from trustml.files import write_whole
+from trustml.guarding import deployed, guarded, hardened, learnt, sanitised
 from trustml.recipes import Recipe
 from trustml.splits import data_hash
 from trustml.training import fit, seeded
@@ -55,7 +56,7 @@ def trained(
     cache_folder: str | Path | None = None,
     fresh: bool = False,
 ) -> Trained:
-    """Return the recipe's model (without safeguards), from its file, the cache, or by training it.
+    """Return the recipe's model with its safeguards, from its file, the cache, or by training it.
 
     Args:
         cache_folder: where fitted models are kept; see `default_cache_folder` for None.
@@ -66,38 +67,54 @@ def trained(
         NotApplicable: the model cannot be built for these data.
         MethodFailed: the builder or the training failed.
     """
-    module = build(recipe, dataset.train.domain, seed)
+    if recipe.at("serving"):
+        return _served(recipe, dataset, seed, device, cache_folder, fresh)
+    scaffold = _untrained(recipe, dataset.train.domain, seed)
     if recipe.weights is not None:
-        load_weights(module, recipe.weights)
-        module.to(device).eval()
+        load_weights(scaffold, recipe.weights)
+        scaffold.to(device).eval()
         note = f"weights from {recipe.weights}"
-        return Trained(module, weights_hash(module), (), 0.0, False, (note,))
+        return Trained(scaffold, weights_hash(scaffold), (), 0.0, False, (note,))
     file = _cache_file(recipe, dataset, seed, Path(cache_folder or default_cache_folder()))
-    known, notes = (None, ()) if fresh else _from_cache(module, file)
-    module.to(device).eval()
+    known, notes = (None, ()) if fresh else _from_cache(deployed(scaffold), file)
+    scaffold.to(device).eval()
     if known:
         curve = tuple(Epoch(**point) for point in known["curve"])
-        return Trained(module, known["weights"], curve, known["seconds"], True)
+        return Trained(deployed(scaffold), known["weights"], curve, known["seconds"], True)
     if notes:  # a half-read file may have left its traces
-        module = build(recipe, dataset.train.domain, seed).to(device)
+        scaffold = _untrained(recipe, dataset.train.domain, seed).to(device)
     began = time.monotonic()
-    curve = tuple(fit(module, dataset.train, dataset.validation, recipe.training, seed))
+    train = sanitised(recipe, dataset.train, device)
+    curve = tuple(fit(scaffold, train, dataset.validation, recipe.training, seed))
     seconds = time.monotonic() - began
+    module = deployed(scaffold)
     result = Trained(module, weights_hash(module), curve, seconds, False, notes)
     return _kept(result, file, recipe, dataset, seed)
 
 
 def build(recipe: Recipe, domain: Domain, seed: int) -> nn.Module:
-    """Return the untrained module for the domain; equal seeds give equal first weights.
+    """Return the untrained module for the domain, guards around it; equal seeds, equal weights.
 
     Raises:
-        MethodFailed: the builder raised something unforeseen, or returned no module.
-        TrustError: what the builder says of its options or the domain.
+        MethodFailed: a builder raised something unforeseen, or returned no module.
+        TrustError: what a builder says of its options or the domain.
     """
+    module = deployed(_untrained(recipe, domain, seed))
+    for choice in recipe.at("serving"):
+        module = guarded(choice, module, domain, seed)
+    return module
+
+
+def _untrained(recipe: Recipe, domain: Domain, seed: int) -> nn.Module:
+    """Return the module that is to be fitted, with all that is there only while it is."""
+    with seeded(seed):
+        return hardened(recipe, domain, lambda: _bare(recipe, domain))
+
+
+def _bare(recipe: Recipe, domain: Domain) -> nn.Module:
     name = recipe.model.plugin.name
     try:
-        with seeded(seed):
-            module = recipe.model.plugin.function(domain, **recipe.own)
+        module = recipe.model.plugin.function(domain, **recipe.own)
     except TrustError:
         raise
     except Exception as error:  # a stranger's builder may raise anything
@@ -105,6 +122,38 @@ def build(recipe: Recipe, domain: Domain, seed: int) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise MethodFailed(f"model {name} returned {type(module).__name__}, not a torch nn.Module")
     return module
+
+
+def _served(
+    recipe: Recipe,
+    dataset: Dataset,
+    seed: int,
+    device: torch.device | str,
+    cache_folder: str | Path | None,
+    fresh: bool,
+) -> Trained:
+    """Return the model with its last guard around it, which learns once if it must."""
+    *others, last = recipe.safeguards
+    within = replace(recipe, safeguards=tuple(others))
+    inner = trained(within, dataset, seed, device, cache_folder, fresh)
+    module = guarded(last, inner.module, dataset.train.domain, seed).to(device).eval()
+    if not isinstance(module, Learns):
+        return replace(inner, module=module, weights_hash=weights_hash(module))
+    folder = Path(cache_folder or default_cache_folder())
+    file = _cache_file(recipe, dataset, seed, folder, inner.weights_hash)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    known, notes = (None, ()) if fresh else _from_cache(module, file)
+    notes = (*inner.notes, *notes)
+    if known:
+        seconds = known["seconds"]
+        return Trained(module, known["weights"], inner.curve, seconds, inner.from_cache, notes)
+    module.load_state_dict(before)
+    began = time.monotonic()
+    train = sanitised(recipe, dataset.train, device)
+    learnt(last, module, inner.module, (train, dataset.validation.to(device)), seed)
+    seconds = inner.seconds + time.monotonic() - began
+    result = Trained(module, weights_hash(module), inner.curve, seconds, False, notes)
+    return _kept(result, file, recipe, dataset, seed)
 
 
 def default_cache_folder() -> Path:
@@ -202,13 +251,15 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def _cache_file(recipe: Recipe, dataset: Dataset, seed: int, folder: Path) -> Path:
+def _cache_file(
+    recipe: Recipe, dataset: Dataset, seed: int, folder: Path, *guarded_weights: str
+) -> Path:
     """Return the cached weights' path; all that decides the weights is in its name."""
     hashes = [data_hash(dataset.train), data_hash(dataset.validation)]
     # The domain too: equal bytes may be images or vectors.
-    facts = [recipe.model.text, str(dataset.train.domain), *hashes, seed, _version()]
+    facts = [recipe.text, str(dataset.train.domain), *hashes, seed, _version(), *guarded_weights]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
-    name = recipe.model.plugin.name.replace("/", "-")
+    name = recipe.name.replace("/", "-")
     return folder / f"{name}-{key}" / "model.safetensors"
 
 
@@ -238,7 +289,7 @@ def _from_cache(module: nn.Module, file: Path) -> tuple[dict[str, Any] | None, t
 def _kept(result: Trained, file: Path, recipe: Recipe, dataset: Dataset, seed: int) -> Trained:
     """Write the model into the cache; a disk that takes no file costs a note, not the model."""
     facts = {
-        "recipe": recipe.model.text,
+        "recipe": recipe.text,
         "data": dataset.name,
         "seed": seed,
         "version": _version(),

@@ -1,0 +1,83 @@
+"""What data safeguards ask of a model: probabilities by cross-validation, features by class."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trustml.access import in_blocks
+from trustml.contracts import Split
+from trustml.errors import BadInput, BadOption
+from trustml.recipes import read_recipe
+from trustml.registry import get
+from trustml.training import fit, seeded
+
+HELD = 10  # one sample in so many says when to stop
+
+
+def fitted(split: Split, recipe: str, seed: int = 0) -> nn.Module:
+    """Return a model of the recipe, fitted on nine tenths of the split and stopped by the tenth.
+
+    Raises:
+        TrustError: there is no such model, or it cannot be fitted.
+    """
+    chosen = read_recipe(recipe)
+    if chosen.safeguards or chosen.weights is not None:
+        raise BadOption(
+            f"model={recipe!r}: a plain model is trained here, no safeguards or weights"
+        )
+    with seeded(seed):
+        module: nn.Module = get("model", chosen.model.plugin.name).function(
+            split.domain, **chosen.own
+        )
+    module.to(split.x.device)
+    order = _order(len(split), seed).to(split.x.device)
+    held = max(1, len(split) // HELD)
+    fit(module, split.at(order[held:]), split.at(order[:held]), chosen.training, seed)
+    return module
+
+
+def cross_validated(split: Split, recipe: str, folds: int) -> Tensor:
+    """Return probabilities (B, K) for each sample, of a model that has not learnt from it.
+
+    Raises:
+        BadOption: fewer than two folds.
+        BadInput: more folds than samples.
+        TrustError: the model cannot be fitted.
+    """
+    if folds < 2:
+        raise BadOption(f"folds={folds} is not allowed: 2 or more")
+    if len(split) < 2 * folds:
+        raise BadInput(f"{len(split)} samples are too few for {folds} folds")
+    fold = _order(len(split), 0).argsort().to(split.x.device) % folds
+    found = torch.zeros(len(split), split.classes, device=split.x.device)
+    for number in range(folds):
+        module = fitted(split.at(fold != number), recipe, number)
+        with torch.no_grad():
+            found[fold == number] = in_blocks(module, split.x[fold == number]).softmax(1)
+    return found
+
+
+def learnt_features(split: Split, recipe: str) -> Tensor:
+    """Return the features (B, D) of the samples, in a model that has learnt from them.
+
+    Raises:
+        TrustError: the model cannot be fitted.
+    """
+    module: Any = fitted(split, recipe)
+    with torch.no_grad():
+        return in_blocks(lambda x: module.features(x).flatten(1), split.x)
+
+
+def check_share(safeguard: str, name: str, share: float) -> None:
+    """Refuse what is no share.
+
+    Raises:
+        BadOption: it is not above 0 and below 1.
+    """
+    if not 0 < share < 1:
+        raise BadOption(f"{safeguard}: {name}={share:g} is not allowed: above 0 and below 1")
+
+
+def _order(count: int, seed: int) -> Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))

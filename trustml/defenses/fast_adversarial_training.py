@@ -1,0 +1,35 @@
+"""Adversarial training with a single step from a random start."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from trustml.contracts import Domain
+from trustml.defenses._hardening import Climb, Hardened, Loss
+from trustml.registry import safeguard
+
+
+@safeguard(source="Wong, Rice, Kolter 2020, arXiv:2001.03994, algorithm 3", stage="training")
+def fast_adversarial_training(
+    fresh: Callable[[], nn.Module], domain: Domain, /, *, epsilon: float = 0.1, step: float = 1.25
+) -> nn.Module:
+    """Train on one signed gradient step from a random point of the Linf ball.
+
+    Args:
+        fresh: builds the model.
+        domain: of its inputs.
+        epsilon: radius of the ball, in the units of x.
+        step: length of the step in epsilons; long steps and long trainings can overfit to the one
+            step, which an attack of many steps shows.
+
+    Raises:
+        BadOption: an epsilon or a step that is not above 0.
+        NotApplicable: the model fits itself.
+    """
+    name = "fast_adversarial_training"
+    climb = Climb(name, domain, "linf", epsilon, 1, step * epsilon)
+
+    def loss(model: nn.Module, plain: Loss, x: Tensor, y: Tensor) -> Tensor:
+        return plain(climb.top(lambda point: plain(point, y), climb.start(x), x), y)
+
+    return Hardened(name, fresh, loss)

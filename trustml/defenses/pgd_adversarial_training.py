@@ -1,0 +1,41 @@
+"""Training on the worst points of a ball around each sample."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from trustml.contracts import Domain
+from trustml.defenses._hardening import Ball, Climb, Hardened, Loss
+from trustml.registry import safeguard
+
+
+@safeguard(source="Madry et al. 2018, arXiv:1706.06083, equation 2.1", stage="training")
+def pgd_adversarial_training(
+    fresh: Callable[[], nn.Module],
+    domain: Domain,
+    /,
+    *,
+    epsilon: float = 0.1,
+    norm: Ball = "linf",
+    steps: int = 7,
+) -> nn.Module:
+    """Train on where projected gradient descent ends from a random point of the ball.
+
+    Args:
+        fresh: builds the model.
+        domain: of its inputs.
+        epsilon: radius of the ball, in the units of x.
+        norm: of the ball.
+        steps: of 2.5 · epsilon / steps each; an epoch takes steps + 1 times as long.
+
+    Raises:
+        BadOption: an epsilon or a number of steps that is not above 0.
+        NotApplicable: the model fits itself.
+    """
+    name = "pgd_adversarial_training"
+    climb = Climb(name, domain, norm, epsilon, steps, 2.5 * epsilon / max(1, steps))
+
+    def loss(model: nn.Module, plain: Loss, x: Tensor, y: Tensor) -> Tensor:
+        return plain(climb.top(lambda point: plain(point, y), climb.start(x), x), y)
+
+    return Hardened(name, fresh, loss)

@@ -46,7 +46,8 @@ class Nearest:
         enough = (
             threat.budget(self.point).flatten() if stop_inside else torch.zeros_like(self.distance)
         )
-        return (self.distance > enough).nonzero()[:, 0]
+        # An infinite budget holds every point, but a sample without one is not done.
+        return ((self.distance > enough) | self.distance.isinf()).nonzero()[:, 0]
 
     def at(self, rows: Tensor) -> "Nearest":
         """Return the nearest of the given rows."""

@@ -1,17 +1,18 @@
 """DeepFool: onto the nearest plane where two classes would tie, again and again."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from trustml.attacks._descent import DUAL, TINY, length, see_margin, side
+from trustml.attacks._descent import DUAL, TINY, length, see_margin
 from trustml.attacks._nearest import Nearest, answer, at_home, close_in, drawn_in
 from trustml.attacks._planes import onto_plane
 from trustml.attacks._pursuit import Quarry, Seen, likeliest_others, look
 from trustml.contracts import Access, Classifier, Random, Threat
 from trustml.errors import BadOption
-from trustml.geometry import diameter, like
+from trustml.geometry import like
 from trustml.registry import attack
 from trustml.threats import Lp
 
@@ -80,8 +81,7 @@ def deepfool(
         return replace(walk, point=torch.where(like(seen.reached, onward), seen.point, onward))
 
     # With every point of the box allowed, whoever has won is inside and may leave.
-    widest = 2 * diameter(threat.norm, side(threat), x[0].numel())
-    anywhere = Lp(threat.norm, widest, threat.low, threat.high, threat.targeted)
+    anywhere = Lp(threat.norm, math.inf, threat.low, threat.high, threat.targeted)
     rivals = None if threat.targeted else likeliest_others(model, x, y)[:, : classes - 1]
     quarry = Quarry(x, y, anywhere, random, rivals)
     nearest = close_in(

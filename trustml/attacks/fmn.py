@@ -9,12 +9,15 @@ from trustml.attacks._descent import DUAL, TINY, annealed, length, see_margin, s
 from trustml.attacks._nearest import Nearest, answer, at_home, close_in
 from trustml.attacks._pursuit import Quarry, Seen
 from trustml.attacks._thinning import thinned
-from trustml.contracts import Access, Classifier, Random, Threat
+from trustml.contracts import Access, Classifier, Norm, Random, Threat
 from trustml.errors import BadOption
 from trustml.geometry import diameter, distance, like, pull
 from trustml.registry import attack
 
-# Defaults: of the paper's grid (rates 1, 5, 10; changes 0.05, 0.3) what does best over all norms.
+# The first step (widths of the box) and the first change that do best, near those of the paper's
+# grid (rates 1, 5, 10; changes 0.05, 0.3).
+_RATE: dict[Norm, float] = {"linf": 10.0, "l2": 1.0, "l1": 10.0, "l0": 10.0}
+_CHANGE: dict[Norm, float] = {"linf": 0.3, "l2": 0.1, "l1": 0.3, "l0": 0.3}
 # The border itself is not beyond it, and what is pulled into a ball lies a hair inside.
 _OVERSHOOT = 1.01
 # Forward passes in the end to put entries back (L0); not in the paper.
@@ -45,8 +48,8 @@ def fmn(
     *,
     random: Random,
     steps: int = 100,
-    rate: float = 10.0,
-    change: float = 0.3,
+    rate: float | None = None,
+    change: float | None = None,
     last_change: float = 0.001,
     stop_inside: bool = False,
 ) -> Tensor:
@@ -62,8 +65,10 @@ def fmn(
         threat: the norm, the box and the goal; the budget only matters to `stop_inside`.
         random: not used.
         steps: looks.
-        rate: length (L2) of the first step, in widths of the box; the last is a hundredth.
-        change: the share by which a ball grows or shrinks, at first.
+        rate: length (L2) of the first step, in widths of the box; the last is a hundredth. By
+            default 1 for L2, else 10.
+        change: the share by which a ball grows or shrinks, at first. By default 0.1 for L2, else
+            0.3.
         last_change: the same in the end.
         stop_inside: leave a sample alone once a winning point is within the budget.
 
@@ -71,6 +76,8 @@ def fmn(
         BadOption: steps below 1, a rate not above 0, a change not between 0 and 1.
         NotApplicable: the model's answers have no gradient.
     """
+    rate = _RATE[threat.norm] if rate is None else rate
+    change = _CHANGE[threat.norm] if change is None else change
     if steps < 1 or not rate > 0:
         raise BadOption(f"fmn: steps={steps} must be 1 or more and rate={rate} above 0")
     if not 0 < last_change <= change < 1:
@@ -78,14 +85,12 @@ def fmn(
         raise BadOption(f"fmn: change={change} and last_change={last_change} {need}")
 
     def advance(walk: Ball, seen: Seen, quarry: Quarry, nearest: Nearest) -> Ball:
-        threat, norm = quarry.threat, quarry.threat.norm
         radius = _radius(
             walk, seen, quarry, nearest, annealed(change, last_change, walk.step, steps)
         )
-        pace = annealed(rate, rate / 100, walk.step, steps) * side(threat)
-        onward = seen.point + pace * unit(seen.gradient)
-        box = (threat.low, threat.high)
-        return Ball(pull(onward, quarry.x, norm, like(radius, onward), box), radius, walk.step + 1)
+        pace = annealed(rate, rate / 100, walk.step, steps) * side(quarry.threat)
+        point = _on_ball(seen.point + pace * unit(seen.gradient), radius, quarry)
+        return Ball(point, radius, walk.step + 1)
 
     quarry = Quarry(x, y, threat, random)
     nearest = close_in(
@@ -99,6 +104,17 @@ def fmn(
 
 def _begin(quarry: Quarry, nearest: Nearest) -> Ball:
     return Ball(quarry.x, torch.full_like(nearest.distance, torch.inf))
+
+
+def _on_ball(onward: Tensor, radius: Tensor, quarry: Quarry) -> Tensor:
+    """Return the points (B, *S) pulled into the balls; L2: put onto their spheres."""
+    norm, box = quarry.threat.norm, (quarry.threat.low, quarry.threat.high)
+    if norm == "l2":
+        # A short step would never reach the border of a ball that grows faster.
+        move = onward - quarry.x
+        wide = radius / length(move, norm).clamp_min(TINY)
+        onward = quarry.x + like(wide.to(move.dtype), move) * move
+    return pull(onward, quarry.x, norm, like(radius, onward), box)
 
 
 def _radius(walk: Ball, seen: Seen, quarry: Quarry, nearest: Nearest, change: float) -> Tensor:

@@ -15,6 +15,14 @@ from trustml.geometry import like
 from trustml.registry import attack
 
 _MEAN, _SQUARE, _TINY = 0.9, 0.999, 1e-12
+# The odds of the weights stay within these, so that they can turn again.
+_ODDS = 14.0
+# Entries are no less stiff than this share of the stiffest. Without it, entries whose slope is zero
+# so far are pulled home before they can matter; in the paper five rounds of an inner loop, which
+# stops short of the nearest point, have that effect. Tried: 0, 1/20, 1/10, 1/5, 1.
+_STIFF: dict[Norm, float] = {"linf": 0.0, "l2": 0.05, "l1": 0.2, "l0": 0.2}
+# Rounds of Newton's method after which a length is known; it starts near and does not overshoot.
+_ROUNDS = 8
 # What distance weighs is averaged over the steps with this memory, as in the paper.
 _MEMORY = 0.9
 # Forward passes in the end to put entries back (L0); not in the paper.
@@ -76,7 +84,7 @@ def pdpgd(
         rate: Adam's first step, in widths of the box; the last is a hundredth.
         dual_rate: by how much the logarithm of the weights' ratio changes; in the end a tenth.
         first_ratio: what distance weighs over what misreading does, at first. 1 balances an
-            affine model: nearer for networks trained as usual, farther for adversarially trained.
+            affine model, but then adversarially trained networks are hard to get anywhere in.
         stop_inside: leave a sample alone once a winning point is within the budget.
 
     Raises:
@@ -94,10 +102,10 @@ def pdpgd(
 
     def advance(walk: Game, seen: Seen, quarry: Quarry, nearest: Nearest) -> Game:
         pace = annealed(dual_rate, dual_rate / 10, walk.step, steps)
-        odds = walk.odds + pace * torch.where(seen.reached, 1.0, -1.0)
+        odds = (walk.odds + pace * torch.where(seen.reached, 1.0, -1.0)).clamp(-_ODDS, _ODDS)
         weight = _MEMORY * walk.weight + (1 - _MEMORY) * odds.sigmoid()
         walk = replace(walk, odds=odds, weight=weight)
-        return _moved(walk, seen, quarry, annealed(rate, rate / 100, walk.step, steps))
+        return _moved(walk, seen, quarry, rate * 0.01 ** (walk.step / steps))
 
     quarry = Quarry(x, y, threat, random)
     nearest = close_in(
@@ -117,17 +125,19 @@ def _begin(quarry: Quarry, ratio: Tensor) -> Game:
 def _moved(walk: Game, seen: Seen, quarry: Quarry, pace: float) -> Game:
     """Return the walk one proximal step of Adam further."""
     norm, wide, threat = quarry.threat.norm, side(quarry.threat), quarry.threat
-    move, weight = (seen.point - quarry.x) / wide, walk.weight.to(seen.point.dtype)
-    # Slopes of length 1 in the dual norm weigh as much as the distance: logits have any scale.
-    slope = like(weight - 1, move) * unit(seen.gradient, "linf" if norm == "l0" else DUAL[norm])
-    if norm == "l2":
-        slope = slope + like(weight, move) * unit(move)
+    # Slopes of length 1 in the dual norm weigh as much as the distance: logits have any scale. A
+    # point that has won by far is hardly pushed on: softplus of what is lacking is what falls.
+    push = like((-seen.losses).sigmoid().to(seen.point.dtype), seen.point)
+    slope = -push * unit(seen.gradient, "linf" if norm == "l0" else DUAL[norm])
     mean = _MEAN * walk.mean + (1 - _MEAN) * slope
     square = _SQUARE * walk.square + (1 - _SQUARE) * slope.square()
     step = walk.step + 1
-    stiff = ((square / (1 - _SQUARE**step)).sqrt() + _TINY) / pace
-    goal = move - mean / (1 - _MEAN**step) / stiff
-    near = _nearer(goal.flatten(1), stiff.flatten(1), weight[:, None], norm).view_as(move)
+    stiff = ((square / (1 - _SQUARE**step)).sqrt() + _TINY).flatten(1)
+    onward = seen.point - wide * pace * (mean / (1 - _MEAN**step) / stiff.view_as(mean))
+    goal = (onward.clamp(threat.low, threat.high) - quarry.x).flatten(1) / wide
+    stiff = torch.maximum(stiff, _STIFF[norm] * stiff.amax(1, keepdim=True)) / pace
+    ratio = (walk.weight / (1 - walk.weight)).to(goal.dtype)[:, None]
+    near = _nearer(goal, stiff, ratio, norm).view_as(mean)
     point = (quarry.x + wide * near).clamp(threat.low, threat.high)
     return replace(walk, point=point, mean=mean, square=square, step=step)
 
@@ -136,7 +146,7 @@ def _nearer(goal: Tensor, stiff: Tensor, weight: Tensor, norm: Norm) -> Tensor:
     """Return the moves (B, D) of least Σ stiff · (move − goal)² / 2 + weight · ‖move‖."""
     size = goal.abs()
     if norm == "l2":
-        return goal
+        return _shorter(goal.double(), stiff.double(), weight.double()).to(goal.dtype)
     if norm == "l1":
         return (size - weight / stiff).clamp_min(0).copysign(goal)
     if norm == "l0":
@@ -147,3 +157,20 @@ def _nearer(goal: Tensor, stiff: Tensor, weight: Tensor, norm: Norm) -> Tensor:
     level = ((stiff * size).cumsum(1) - weight) / stiff.cumsum(1)
     level = level.amax(1, keepdim=True).clamp_min(0).to(goal.dtype)
     return torch.clamp(goal, -level, level)
+
+
+def _shorter(goal: Tensor, stiff: Tensor, weight: Tensor) -> Tensor:
+    """Return the moves (B, D) of least Σ stiff · (move − goal)² / 2 + weight · ‖move‖₂, in float64.
+
+    At the least each entry is stiff · goal / (stiff + weight / r) with r the length of the whole.
+    """
+    pull = stiff * goal
+    radius = torch.zeros_like(weight)
+    for _ in range(_ROUNDS):
+        # The right radius makes the shares' length 1; its inverse is nearly affine in the radius.
+        soft = stiff * radius + weight
+        share = (pull / soft).square()
+        size = share.sum(1, keepdim=True).sqrt().clamp_min(_TINY)
+        growth = (share * stiff / soft).sum(1, keepdim=True) / size**3
+        radius = (radius + (1 - 1 / size) / growth.clamp_min(_TINY)).clamp_min(0)
+    return radius * pull / (stiff * radius + weight)

@@ -51,11 +51,14 @@ def examine(case: Case, blank: Record, bench: Bench) -> Record:
         return build(recipe, domain, int(torch.randint(1 << 31, ())))
 
     began = time.perf_counter()
-    with blaming(f"stealer {stealer.plugin.name}"), seeded(case.seed):
-        theft = stealer.plugin.function(
-            victim, bench.dataset.validation.x, fresh,
-            random=torch.Generator().manual_seed(case.seed), **stealer.options,
-        )  # fmt: skip
+    try:
+        with blaming(f"stealer {stealer.plugin.name}"), seeded(case.seed):
+            theft = stealer.plugin.function(
+                victim, bench.dataset.validation.x, fresh,
+                random=torch.Generator().manual_seed(case.seed), **stealer.options,
+            )  # fmt: skip
+    except MethodFailed as error:
+        raise MethodFailed(f"{error} (after {victim.queries} queries)") from error
     seconds = time.perf_counter() - began
     if not isinstance(theft, Theft):
         raise MethodFailed(f"it returned {type(theft).__name__}, not a Theft")

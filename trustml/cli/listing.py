@@ -59,7 +59,9 @@ def _words(fact: object) -> str:
     if isinstance(fact, tuple):
         return " ".join(map(str, fact))
     name = getattr(fact, "name", None)
-    return str(name).lower() if name else str(fact)
+    return (
+        str(name).lower() if name else str(fact).replace("True", "true").replace("False", "false")
+    )
 
 
 def _print(kinds: list[str], entries: list[Entry]) -> None:
@@ -79,6 +81,6 @@ def _print(kinds: list[str], entries: list[Entry]) -> None:
 
 def _lines(entry: Entry) -> list[str]:
     options = ", ".join(f"{name}={value}" for name, value in entry.options.items())
-    facts = ", ".join(f"{name}: {value}" for name, value in entry.facts.items())
+    facts = ", ".join(f"{name}: {value}" for name, value in entry.facts.items() if value)
     lines = [entry.summary, f"source: {entry.source}", facts, options and f"options: {options}"]
     return [line for line in lines if line]

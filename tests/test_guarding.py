@@ -13,7 +13,8 @@ from trustml.contracts import Dataset, Domain, Split
 from trustml.errors import BadOption, MethodFailed
 from trustml.guarding import accepted, sanitised
 from trustml.recipes import read_recipe
-from trustml.store import build, load_weights, trained, weights_hash
+from trustml.store import build, trained
+from trustml.weights import load_weights, weights_hash
 
 
 def part(start: int, count: int) -> Split:

@@ -28,6 +28,7 @@ FLOORS = (
     (
         "bayes", "bootstrap", "bounds", "calibration", "confidence", "conformal", "gate",
         "guarding", "metrics", "partners", "ranks", "separation", "store", "training",
+        "weights",
     ),
     (
         "attacks", "attributions", "data", "detectors", "models", "poisoning", "stealing",

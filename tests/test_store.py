@@ -16,7 +16,8 @@ from trustml import store
 from trustml.contracts import Dataset, Split
 from trustml.errors import BadInput
 from trustml.recipes import read_recipe
-from trustml.store import build, default_cache_folder, load_weights, trained, weights_hash
+from trustml.store import build, default_cache_folder, trained
+from trustml.weights import load_weights, weights_hash
 
 RECIPE = read_recipe("mlp:hidden=[5],epochs=2,batch_size=16")
 

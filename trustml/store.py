@@ -3,18 +3,15 @@
 import hashlib
 import json
 import os
-import pickle
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor, nn
+from safetensors.torch import save
+from torch import nn
 
 from trustml.contracts import Dataset, Domain, Epoch, Learns
 from trustml.errors import BadInput, DiskFull, MethodFailed, TrustError, UsageError
@@ -23,9 +20,7 @@ from trustml.guarding import deployed, guarded, hardened, learnt, sanitised
 from trustml.recipes import Recipe
 from trustml.splits import data_hash
 from trustml.training import fit, seeded
-
-Weights = Mapping[str, Tensor]
-BODY = "body."
+from trustml.weights import load_weights, plain, weights_hash
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,93 +159,6 @@ def default_cache_folder() -> Path:
     return Path(root).expanduser() / "models"
 
 
-def weights_hash(module: nn.Module) -> str:
-    """Return the SHA-256 over the names, types, shapes and bytes of the state dict, by name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        plain = _plain(tensor)
-        digest.update(f"{name}|{plain.dtype}|{tuple(plain.shape)}|".encode())
-        digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def load_weights(module: nn.Module, path: str | Path) -> None:
-    """Load a .safetensors, .pt or .pth file of tensors into the module; no code in it is ever run.
-
-    Names may lack the module's leading `body.`, as those of a plain `nn.Sequential` do; the whole
-    may lie under the key `state_dict`.
-
-    Raises:
-        BadInput: no such file, not a file of tensors, values that are not finite, or the weights
-            of another model.
-    """
-    found = _read_weights(Path(path).expanduser())
-    wanted = module.state_dict()
-    if not set(found) & set(wanted) and any(name.startswith(BODY) for name in wanted):
-        found = {BODY + name: tensor for name, tensor in found.items()}
-    _check_weights(found, wanted, str(path))
-    module.load_state_dict(found)
-
-
-def _read_weights(path: Path) -> Weights:
-    if path.suffix not in (".safetensors", ".pt", ".pth"):
-        raise BadInput(f"weights {path}: the name must end in .safetensors, .pt or .pth")
-    try:
-        if path.suffix == ".safetensors":
-            return load(path.read_bytes())
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise BadInput(f"weights {path}: no such file") from error
-    except pickle.UnpicklingError as error:
-        raise BadInput(
-            f"weights {path}: it holds more than tensors, which could run code, or is damaged; "
-            f"save it again with torch.save(model.state_dict(), path)"
-        ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadInput(f"weights {path}: the file cannot be read ({reason})") from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    named = isinstance(content, dict) and all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
-    )
-    if not named or not content:
-        raise BadInput(f"weights {path}: it must hold a state_dict, names with their tensors")
-    weights: Weights = content
-    return weights
-
-
-def _check_weights(found: Weights, wanted: Weights, path: str) -> None:
-    """Refuse weights of another model.
-
-    Raises:
-        BadInput: naming what is missing, unexpected, of another shape or not finite.
-    """
-    problems = []
-    if missing := [name for name in wanted if name not in found]:
-        problems.append(f"missing {_some(missing)}")
-    if unexpected := [name for name in found if name not in wanted]:
-        problems.append(f"unexpected {_some(unexpected)}")
-    shapes = [
-        f"{name} is {tuple(found[name].shape)}, not {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in found and found[name].shape != wanted[name].shape
-    ]
-    if shapes:
-        problems.append(f"wrong shapes: {_some(shapes)}")
-    if odd := [n for n, t in found.items() if t.is_floating_point() and not t.isfinite().all()]:
-        problems.append(f"values that are not finite in {_some(odd)}")
-    if problems:
-        raise BadInput(
-            f"weights {path} are not of this model: {'; '.join(problems)}; "
-            f"give the model the options that the file was made with"
-        )
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-
-
 def _cache_file(
     recipe: Recipe, dataset: Dataset, seed: int, folder: Path, *guarded_weights: str
 ) -> Path:
@@ -298,7 +206,7 @@ def _kept(result: Trained, file: Path, recipe: Recipe, dataset: Dataset, seed: i
         "seconds": result.seconds,
         "curve": [asdict(point) for point in result.curve],
     }
-    weights = {name: _plain(tensor) for name, tensor in result.module.state_dict().items()}
+    weights = {name: plain(tensor) for name, tensor in result.module.state_dict().items()}
     try:
         write_whole(file, save(weights))
         write_whole(file.with_suffix(".json"), json.dumps(facts, indent=1).encode())
@@ -306,8 +214,3 @@ def _kept(result: Trained, file: Path, recipe: Recipe, dataset: Dataset, seed: i
         note = f"the model could not be kept in the cache: {error}"
         return replace(result, notes=(*result.notes, note))
     return result
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    """Return the tensor on the CPU with memory of its own, in one piece."""
-    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)

@@ -9,7 +9,7 @@ from torch import nn
 from trustml.contracts import Domain
 from trustml.errors import BadOption, NotApplicable
 from trustml.models.cnn import cnn
-from trustml.store import load_weights
+from trustml.weights import load_weights
 
 MNIST = Domain((1, 28, 28), 10)
 

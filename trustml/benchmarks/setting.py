@@ -19,7 +19,8 @@ from trustml.errors import BadInput, BrokenClaim, MethodFailed, TrustError
 from trustml.files import write_whole
 from trustml.recipes import Recipe, choose
 from trustml.splits import data_hash
-from trustml.store import Trained, build, load_weights, trained, weights_hash
+from trustml.store import Trained, build, trained
+from trustml.weights import load_weights, weights_hash
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,13 +1,15 @@
 """The exam of detectors, with models and detectors whose scores are known by hand."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
+from trustml import registry
 from trustml.benchmarks.detected import read
 from trustml.benchmarks.discipline import CASES, SAMPLES
 from trustml.benchmarks.exams import cases, checked, size
@@ -160,3 +162,62 @@ def test_a_set_of_another_shape_says_how_to_convert(run: Run) -> None:
 def test_the_cases_are_counted(plan: Plan) -> None:
     plan = checked(replace(plan, **{**SMALL, "detectors": ("mcp", "knn")}, seeds=2))
     assert size(plan) == len(cases(plan, load_data("digits", None))) == 9
+
+
+class _Outside(nn.Module):
+    """A model asked from outside: answers, and no features."""
+
+    def __init__(self, constant: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(10, 64))
+        self.constant = constant
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits = x.flatten(1) @ self.weight.T
+        return logits * 0 if self.constant else logits
+
+    def fit(self, *given: object) -> list[object]:
+        return []
+
+
+@pytest.fixture
+def outside_model() -> Iterator[None]:
+    @registry.model(source="a test")
+    def from_outside(domain: object, /, *, constant: bool = False) -> nn.Module:
+        """Answer what ten of the entries are."""
+        return _Outside(constant)
+
+    yield
+    registry._plugins.pop(("model", "from_outside"))
+
+
+def test_features_are_not_seen_from_outside(run: Run, outside_model: None) -> None:
+    """Detectors of features are skipped with the reason, those of answers are not."""
+    changes = {**SMALL, "models": ("from_outside",), "limit": 100}
+    names = ("knn", "fusion", "react+energy", "mcp", "odin")
+    records = run(**changes, detectors=names, outside=("noise",), aware=True)
+    assert [r.status for r in records[1:]] == ["skipped"] * 3 + ["done"] * 2
+    assert all("needs features" in r.reason for r in records[1:4])
+
+
+def test_a_constant_suspicion_is_blind_and_says_so(run: Run, outside_model: None) -> None:
+    changes = {**SMALL, "models": ("from_outside:constant=true",), "limit": 100}
+    record = run(**changes, detectors=("mcp",), outside=("noise",))[-1]
+    assert record.scores["noise: auroc"].value == 0.5
+    assert record.scores["noise: stopped"].value == 0
+    assert any("same suspicion" in note for note in record.notes)
+
+
+def test_sets_that_show_the_classes_have_an_accuracy(run: Run) -> None:
+    """Inverted digits have right answers, noise has none."""
+    record = run(**SMALL, detectors=("mcp",), outside=("noise", "inverted"))[0]
+    assert 0 <= record.scores["inverted: accuracy"].value < record.scores["accuracy"].value
+    assert "noise: accuracy" not in record.scores
+
+
+def test_blind_precision_is_the_odd_share(found: dict[str, Record], tmp_path: Path) -> None:
+    """It stands among the scores, so that no note has to repeat it for each detector."""
+    stored = read(tmp_path / "run" / CASES / found["mcp"].case / SAMPLES)
+    odd, even = len(stored["set noise"]), len(stored["test"])
+    assert found["mcp"].scores["noise: base rate"].value == pytest.approx(odd / (odd + even))
+    assert not found["mcp"].notes

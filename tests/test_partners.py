@@ -94,3 +94,10 @@ def test_a_partner_whose_files_are_nowhere_says_so(monkeypatch, tmp_path) -> Non
     monkeypatch.setenv("TRUSTML_CACHE", str(tmp_path))
     with pytest.raises(BadInput, match="kmnist: not found"):
         partner(digits(folder=None), "kmnist", None)
+
+
+def test_the_numbers_of_an_array_s_classes_are_no_names(letters) -> None:
+    """The classes 0, 1, 2 of a bare array are not the digits 0, 1, 2."""
+    host = digits(folder=None)
+    assert {"0", "1", "2"} <= set(host.class_names)
+    assert tuple(partner(host, letters, None).x.shape[1:]) == (1, 8, 8)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from trustml.attacks._descent import DUAL, TINY, length, see_margin
+from trustml.attacks._descent import DUAL, TINY, length, see_margin, unit
 from trustml.attacks._nearest import Nearest, answer, at_home, close_in, drawn_in
 from trustml.attacks._planes import onto_plane
 from trustml.attacks._pursuit import Quarry, Seen, likeliest_others, look
@@ -19,10 +19,11 @@ from trustml.threats import Lp
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Approach:
-    """Where a walk stands (B, *S), and the classes (B, C) that it may go to."""
+    """Where a walk stands (B, *S), the classes (B, C) that it may go to, its step."""
 
     point: Tensor
     rivals: Tensor
+    step: int = 0
 
 
 @attack(
@@ -45,7 +46,9 @@ def deepfool(
 ) -> Tensor:
     """Return the first points (B, *S) that win, drawn in; the input itself where none does.
 
-    Not in the paper: moves onto a plane stay in the box, and in the end the way back is halved.
+    Not in the paper: whoever has not won after half of the steps begins anew with moves that reach
+    the plane within the box (the paper's fall short at its walls), and in the end the way back is
+    halved.
 
     Args:
         model: gives logits with a gradient.
@@ -73,12 +76,14 @@ def deepfool(
         return Approach(quarry.x, rivals)
 
     def advance(walk: Approach, seen: Seen, quarry: Quarry, nearest: Nearest) -> Approach:
-        point, slope = seen.point.flatten(1), seen.gradient.flatten(1)
         box = (quarry.threat.low, quarry.threat.high)
-        lacking = -seen.losses.to(point.dtype)
-        move = onto_plane(point, slope, lacking, quarry.threat.norm, box).view_as(seen.point)
-        onward = (seen.point + (1 + overshoot) * move).clamp(*box)
-        return replace(walk, point=torch.where(like(seen.reached, onward), seen.point, onward))
+        if walk.step + 1 == (steps + 1) // 2:
+            onward = quarry.x
+        else:
+            planned = _within if 2 * walk.step > steps else _straight
+            onward = (seen.point + (1 + overshoot) * planned(seen, quarry)).clamp(*box)
+        point = torch.where(like(seen.reached, onward), seen.point, onward)
+        return replace(walk, point=point, step=walk.step + 1)
 
     # With every point of the box allowed, whoever has won is inside and may leave.
     anywhere = Lp(threat.norm, math.inf, threat.low, threat.high, threat.targeted)
@@ -90,6 +95,23 @@ def deepfool(
     )  # fmt: skip
     nearest = drawn_in(model, quarry, nearest)
     return answer(nearest, Quarry(x, y, threat, random))
+
+
+def _straight(seen: Seen, quarry: Quarry) -> Tensor:
+    """Return the shortest moves (B, *S) onto the planes, were there no box."""
+    norm = quarry.threat.norm
+    far = seen.losses.abs().double() / length(seen.gradient, DUAL[norm]).clamp_min(TINY)
+    way = seen.gradient.sign() if norm == "linf" else unit(seen.gradient)
+    return like(far.to(way.dtype), way) * way
+
+
+def _within(seen: Seen, quarry: Quarry) -> Tensor:
+    """Return the shortest moves (B, *S) onto the planes that stay in the box."""
+    threat = quarry.threat
+    point, slope = seen.point.flatten(1), seen.gradient.flatten(1)
+    lacking = -seen.losses.to(point.dtype)
+    move = onto_plane(point, slope, lacking, threat.norm, (threat.low, threat.high))
+    return move.view_as(seen.point)
 
 
 def _see_nearest(model: Classifier, walk: Approach, quarry: Quarry) -> Seen:

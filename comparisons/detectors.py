@@ -1,9 +1,9 @@
 """Detectors beside pytorch-ood's, the same scores of one CNN on MNIST against two other sets.
 
-    python comparisons/detectors.py [TRAIN [TEST]]
+    python comparisons/detectors.py [TRAIN [TEST [MODEL]]]
 
 TRAIN training images (55 000 by default) and TEST (10 000) of MNIST, of Fashion-MNIST and of noise;
-TRUSTML_DATA says where the files lie. trustml runs the network over all of them once and keeps what
+TRUSTML_DATA says where the files lie; MODEL is cnn:epochs=3. trustml runs the network over all of them once and keeps what
 it says; that pass is counted. pytorch-ood is timed in both ways that it offers: each detector asked
 with images (`fit`, `predict`), and each asked with features and logits of one pass that all share
 (`fit_features`, `predict_features`; the pass is counted, too). Seconds are those of the processor,
@@ -123,7 +123,7 @@ def main() -> None:
     warnings.simplefilter("ignore")  # the peer's own
     train, test = (int(sys.argv[n]) if len(sys.argv) > n else 60_000 for n in (1, 2))
     data = mnist(folder=os.environ.get("TRUSTML_DATA"))
-    bench = settle(data, train, test)
+    bench = settle(data, train, test, sys.argv[3] if len(sys.argv) > 3 else MODEL)
     sizes = ", ".join(f"{len(split)} {name}" for name, split in bench.splits.items())
     print(f"torch {torch.__version__}, {torch.get_num_threads()} thread; {sizes}")
     one_pass = seconds(lambda: bench.outputs.update(read(bench)))
@@ -139,9 +139,9 @@ def main() -> None:
     print(f"1/{total[2] / total[0]:.1f} of theirs with a pass each.")
 
 
-def settle(data: Dataset, train: int, test: int) -> Bench:
+def settle(data: Dataset, train: int, test: int, text: str) -> Bench:
     """Return the trained model and the splits."""
-    model = trained(read_recipe(MODEL), data, 0, torch.device("cpu")).module.eval()
+    model = trained(read_recipe(text), data, 0, torch.device("cpu")).module.eval()
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     splits |= {name: partner(data, name, os.environ.get("TRUSTML_DATA")) for name in SETS[1:]}
     most = {"train": train, "validation": test}

@@ -126,7 +126,9 @@ def _errors(rows: Sequence[Record], labels: Sequence[str], title: str) -> Table:
             continue
         found = [record.scores.get(f"errors: {metric}") for _, metric in _ERRORS]
         alarms = _short(record.scores["false alarms"])
-        table.add_row(label, *map(_short, found), alarms, f"{record.cost.seconds:.2f}")
+        # The risk of what is accepted is small where a model is good: two digits tell more.
+        cells = [*map(_short, found[:3]), _short(found[3], 2)]
+        table.add_row(label, *cells, alarms, f"{record.cost.seconds:.2f}")
     share = next((r.scores[_BASE].value for r in rows if _BASE in r.scores), None)
     table.caption = "positive class of AUPR and FPR95: wrong answers;\n± half of the 95 % interval"
     if share is not None:
@@ -177,5 +179,8 @@ def _head(name: str) -> str:
     return "\n".join(re.split("[ _:,]", name))
 
 
-def _short(score: Score | None) -> str:
-    return f"{100 * score.value:.1f} ±{50 * (score.high - score.low):.1f}" if score else DASH
+def _short(score: Score | None, digits: int = 1) -> str:
+    if score is None:
+        return DASH
+    half = 50 * (score.high - score.low)
+    return f"{100 * score.value:.{digits}f} ±{half:.{digits}f}"

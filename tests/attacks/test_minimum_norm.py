@@ -29,6 +29,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 # The first point that wins is its last: there is nothing to be stopped.
 WITHOUT_STOP = {"deepfool"}
+# The first sphere is as wide as the box, and its steps as long: single samples take most looks.
+STOP_LATE = {"ddn"}
 ATTACKS = [
     pytest.param(get("attack", name), norm, OPTIONS[name], id=f"{name}-{norm}")
     for name in OPTIONS
@@ -240,7 +242,18 @@ def test_stopping_inside_saves_passes(
     _, gone_on = affine.found(plugin, threat, **options)
     assert bool((stopped.backwards <= gone_on.backwards).all())
     assert float(stopped.backwards.sum()) < 0.75 * float(gone_on.backwards.sum())
+    if plugin.name not in STOP_LATE:
+        assert bool((stopped.backwards[:-1] < 0.9 * gone_on.backwards[:-1]).all())
     assert stopped.backwards[-1] == gone_on.backwards[-1] == 0
+
+
+@every_attack
+def test_an_infinite_budget_ends_no_search(
+    plugin: Plugin, norm: Norm, options: dict[str, Any], affine: Scene
+) -> None:
+    """Any winning point is inside and ends a sample's search, but having none does not."""
+    found, _ = affine.found(plugin, Lp(norm, EVERYWHERE, LOW, HIGH), **options, **_stopping(plugin))
+    assert bool((affine.model(found).argmax(1) != affine.y).all())
 
 
 @every_attack

@@ -55,7 +55,7 @@ def sigma_zero(
     random: Random,
     steps: int = 1000,
     rate: float = 1.0,
-    least: float = 0.3,
+    least: float = 0.2,
     change: float = 0.01,
     stop_inside: bool = False,
 ) -> Tensor:

@@ -2,12 +2,13 @@
 
     python comparisons/detectors.py [TRAIN [TEST [MODEL]]]
 
-TRAIN training images (55 000 by default) and TEST (10 000) of MNIST, of Fashion-MNIST and of noise;
-TRUSTML_DATA says where the files lie; MODEL is cnn:epochs=3. trustml runs the network over all of them once and keeps what
-it says; that pass is counted. pytorch-ood is timed in both ways that it offers: each detector asked
-with images (`fit`, `predict`), and each asked with features and logits of one pass that all share
-(`fit_features`, `predict_features`; the pass is counted, too). Seconds are those of the processor,
-on one thread, so that others on the machine do not count. "apart" is the greatest difference of the
+TRAIN training images (54 000 by default) and TEST (10 000) of MNIST, of Fashion-MNIST and of noise;
+TRUSTML_DATA says where the files lie; MODEL is cnn:epochs=3 by default. trustml runs the network
+over all of them once and keeps what it says; that pass is counted. pytorch-ood is timed in both
+ways that it offers: each detector asked with images (`fit`, `predict`), and each asked with
+features and logits of one pass that all share (`fit_features`, `predict_features`; the pass is
+counted, too). Seconds are those of the processor, on one thread, so that others on the machine do
+not count. "apart" is the greatest difference of the
 scores over their spread, after the constant factor or offset by which the two definitions differ.
 """
 

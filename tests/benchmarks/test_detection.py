@@ -221,3 +221,10 @@ def test_blind_precision_is_the_odd_share(found: dict[str, Record], tmp_path: Pa
     odd, even = len(stored["set noise"]), len(stored["test"])
     assert found["mcp"].scores["noise: base rate"].value == pytest.approx(odd / (odd + even))
     assert not found["mcp"].notes
+
+
+def test_a_gate_that_stops_nothing_says_so(run: Run) -> None:
+    """A promise of one in a thousand takes 999 validation samples; digits have 90 for it."""
+    record = run(**SMALL, detectors=("mcp",), outside=("noise",), false_alarms=0.001)[-1]
+    assert record.scores["noise: stopped"].value == 0
+    assert any("the gate stops nothing" in note for note in record.notes)

@@ -1,6 +1,7 @@
 """Cases of the exam of detectors: suspicions of every set, kept, and the scores that follow."""
 
 import hashlib
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -87,8 +88,14 @@ def scores_of(found: Mapping[str, Tensor]) -> tuple[dict[str, Score], list[str]]
     same about its errors, the gate's false alarms, and what passes after an attack that knows it.
     """
     test, threshold = found[TEST], float(found[THRESHOLD])
-    scores, notes = {"false alarms": _stopped(test, threshold, "lower")}, []
+    scores = {"false alarms": _stopped(test, threshold, "lower")}
+    notes: list[str] = []
     scores |= passed(found, threshold)
+    if math.isinf(threshold):
+        notes.append(
+            "the gate stops nothing: so few false alarms take more validation samples than there "
+            "are; raise --false-alarms"
+        )
     try:
         errors = failure_scores(test, found[WRONG].bool())
         scores |= {f"errors: {name}": score for name, score in errors.scores.items()}

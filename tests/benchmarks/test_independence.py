@@ -4,11 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from trustml.benchmarks import samples as on_disk
 from trustml.benchmarks.discipline import CASES, SAMPLES
 from trustml.benchmarks.harness import start
 from trustml.benchmarks.plan import Plan
+from trustml.benchmarks.setting import placed
+from trustml.store import weights_hash
 
 ATTACKS = ("pgd:steps=10,restarts=2", "apgd:steps=20", "fgsm")
 LIMIT = 150
@@ -50,3 +54,16 @@ def test_batches_orders_and_shards_change_nothing(model: str, tmp_path: Path) ->
     assert found["reversed"] == truth
     assert not found["first"].keys() & found["second"].keys()
     assert found["first"] | found["second"] == truth
+
+
+def test_channels_last_changes_the_order_of_the_weights_and_nothing_else() -> None:
+    """The same numbers, the same hash, the same answers up to float32's rounding; 3-D stays."""
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8 * 36, 4))
+    x = torch.rand(5, 3, 8, 8)
+    before, name = module(x), weights_hash(module)
+    found = placed(module, torch.device("cpu"))
+    assert found[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert not found.training
+    assert weights_hash(found) == name
+    assert torch.allclose(found(x), before, atol=1e-5)
+    placed(nn.Conv3d(1, 1, 1), torch.device("cpu"))

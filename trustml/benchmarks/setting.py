@@ -85,7 +85,7 @@ def settle(
         if known is None:
             known = trained(recipe, dataset, plan.seed, device)
             _keep(known, recipe, plan.seed, split, keep)
-        module = known.module.to(device).eval()
+        module = placed(known.module, device)
         logits = clean_logits(module, split, device)
         notes = list(known.notes)
         if not _keeps_bits(module, split.x[: block_rows(device)].to(device)):
@@ -171,6 +171,16 @@ def recorded_module(
     if weights_hash(module) != weights:
         raise BrokenClaim(f"{path} does not hold the weights that the run was made with")
     return module
+
+
+def placed(module: nn.Module, device: torch.device) -> nn.Module:
+    """Return the module on the device, in evaluation mode, its convolutions' weights channels last.
+
+    Libraries then compute convolutions a tenth to a fifth faster; answers may differ in last bits.
+    """
+    module = module.to(device).eval()
+    flat = all(weights.dim() < 5 for weights in module.parameters())
+    return module.to(memory_format=torch.channels_last) if flat else module
 
 
 def _facts_file(recipe: Recipe, seed: int, keep: Path) -> Path:

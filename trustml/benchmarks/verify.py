@@ -14,7 +14,14 @@ from trustml.benchmarks.harness import RECORDS
 from trustml.benchmarks.place import device_of, exact_arithmetic
 from trustml.benchmarks.plan import Case, Plan, read_plan
 from trustml.benchmarks.pooling import POOLED, pooled
-from trustml.benchmarks.setting import Setting, clean_logits, examined, load_data, recorded_module
+from trustml.benchmarks.setting import (
+    Setting,
+    clean_logits,
+    examined,
+    load_data,
+    placed,
+    recorded_module,
+)
 from trustml.contracts import Dataset, Record
 from trustml.errors import BadInput, BrokenClaim
 from trustml.files import file_hash
@@ -72,7 +79,7 @@ def recorded_setting(
     module = recorded_module(recipe, split.domain, record.seed, (record.weights, folder / MODELS))
     if data_hash(split) != record.data_hash:
         raise BrokenClaim(f"{record.case}: {plan.data} no longer holds the samples of this run")
-    module.to(device).eval()
+    module = placed(module, device)
     right = (clean_logits(module, split, device).argmax(1).cpu() == split.y).cpu()
     return Setting(recipe, module, record.weights, split, record.data_hash, right, ())
 

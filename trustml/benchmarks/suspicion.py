@@ -1,7 +1,7 @@
 """A chain of front ends and a detector, learnt from clean outputs: outputs → suspicion."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from trustml.errors import BadOption, MethodFailed
 from trustml.recipes import Choice, choose, split_recipe
 
 Scorer = Callable[[Outputs], Tensor]
-# A front end that asks the model anew changes no more training outputs than these.
+# A front end that asks the model anew changes no more of what is learnt from than this.
 _ASKED = 2000
 
 
@@ -78,7 +78,9 @@ def learnt(chain: Chain, module: nn.Module, train: Outputs, validation: Outputs)
             with blaming(f"front end {choice.plugin.name}"):
                 change = choice.plugin.function(module, train, validation, **choice.options)
                 if "gradients" in choice.plugin.facts["reads"]:
-                    train = first(train, _ASKED)
+                    train, validation = (
+                        first(_read_of(part, chain), _ASKED) for part in (train, validation)
+                    )
                 train, validation = change(train), change(validation)
             changes.append(change)
         with blaming(f"detector {chain.back_end.plugin.name}"):
@@ -88,11 +90,20 @@ def learnt(chain: Chain, module: nn.Module, train: Outputs, validation: Outputs)
 
     def score(outputs: Outputs) -> Tensor:
         with frozen(module), blaming(f"detector {chain.name}"):
+            if changes:
+                outputs = _read_of(outputs, chain)
             for change in changes:
                 outputs = change(outputs)
             return scorer(outputs)
 
     return score
+
+
+def _read_of(outputs: Outputs, chain: Chain) -> Outputs:
+    """Return the outputs without features where nobody reads them, so that none are made anew."""
+    if "features" in chain.reads:
+        return outputs
+    return replace(outputs, features=outputs.features[:, :0])
 
 
 def checked(scorer: Scorer) -> Scorer:

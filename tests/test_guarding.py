@@ -10,7 +10,7 @@ from torch import nn
 
 from trustml import registry
 from trustml.contracts import Dataset, Domain, Split
-from trustml.errors import BadOption, MethodFailed
+from trustml.errors import BadInput, BadOption, MethodFailed
 from trustml.guarding import accepted, sanitised
 from trustml.recipes import read_recipe
 from trustml.store import build, trained
@@ -174,7 +174,26 @@ def test_learning_does_not_touch_the_model_within(
 
 def test_no_data_safeguard_leaves_the_split_as_it_is() -> None:
     """Nothing is copied or checked for a plain model."""
-    split = DATASET.train
-    left = sanitised(read_recipe(PLAIN), split, "cpu")
-    assert torch.equal(left.x, split.x)
-    assert left.domain == Domain((3,), 2)
+    train, held = sanitised(read_recipe(PLAIN), DATASET, "cpu")
+    assert torch.equal(train.x, DATASET.train.x)
+    assert torch.equal(held.x, DATASET.validation.x)
+    assert train.domain == Domain((3,), 2)
+
+
+def test_training_and_validation_are_cleaned_together(planted: Callable[..., None]) -> None:
+    """Every second sample of both goes; what is left stays in its part, by its id."""
+    planted("data", lambda split: split.at(split.ids % 2 == 0))
+    train, held = sanitised(read_recipe(f"{PLAIN}+planted"), DATASET, "cpu")
+    assert train.ids.tolist() == list(range(0, 60, 2))
+    assert held.ids.tolist() == list(range(100, 140, 2))
+    assert torch.equal(held.x, DATASET.validation.x[::2])
+
+
+def test_a_safeguard_that_leaves_nothing_is_named(planted: Callable[..., None]) -> None:
+    """All of it, or all of the validation part."""
+    planted("data", lambda split: split.at(slice(0)))
+    with pytest.raises(BadInput, match="planted leaves no sample"):
+        sanitised(read_recipe(f"{PLAIN}+planted"), DATASET, "cpu")
+    planted("data", lambda split: split.at(split.ids < 100))
+    with pytest.raises(BadInput, match="none for validation"):
+        sanitised(read_recipe(f"{PLAIN}+planted"), DATASET, "cpu")

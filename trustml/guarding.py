@@ -8,29 +8,44 @@ import torch
 from torch import Tensor, nn
 
 from trustml.access import frozen
-from trustml.contracts import Domain, Scaffold, Selective, Split
-from trustml.errors import MethodFailed, TrustError
+from trustml.contracts import Dataset, Domain, Scaffold, Selective, Split
+from trustml.errors import BadInput, MethodFailed, TrustError
 from trustml.recipes import Choice, Recipe
 from trustml.splits import check_split
 from trustml.training import seeded
 
+Splits = tuple[Split, Split]
 
-def sanitised(recipe: Recipe, train: Split, device: torch.device | str) -> Split:
-    """Return the training split, on the device, after the recipe's safeguards of the data.
+
+def sanitised(recipe: Recipe, dataset: Dataset, device: torch.device | str) -> Splits:
+    """Return training and validation splits, on the device, after the safeguards of the data.
+
+    Both are cleaned together: who can poison the one can poison the other, and a wrong validation
+    split stops a training at the wrong time.
 
     Raises:
+        BadInput: nothing is left of one of them.
         MethodFailed: one raised something unforeseen, or returned another kind of data.
         TrustError: what one says of its options or the data.
     """
-    split = train.to(device)
+    train, validation = dataset.train.to(device), dataset.validation.to(device)
+    if not recipe.at("data"):
+        return train, validation
+    split = _joined(train, validation)
     for choice in recipe.at("data"):
         name = f"safeguard {choice.plugin.name}"
         with seeded(0):
             cleaned = _called(name, partial(choice.plugin.function, split, **choice.options))
         if not isinstance(cleaned, Split) or cleaned.domain != split.domain:
             raise MethodFailed(f"{name} did not return a split of the same shape and classes")
+        if not len(cleaned):
+            raise BadInput(f"{name} leaves no sample: give it options that find fewer")
         split = check_split(cleaned, f"what {name} leaves")
-    return split
+    learnt_from = torch.isin(split.ids, train.ids)
+    parts = split.at(learnt_from), split.at(~learnt_from)
+    if not (len(parts[0]) and len(parts[1])):
+        raise BadInput(f"{recipe.name} leaves no sample for training, or none for validation")
+    return parts
 
 
 def hardened(recipe: Recipe, domain: Domain, fresh: Callable[[], nn.Module]) -> nn.Module:
@@ -65,9 +80,7 @@ def guarded(choice: Choice, model: nn.Module, domain: Domain, seed: int) -> nn.M
         return _module(f"safeguard {choice.plugin.name}", build)
 
 
-def learnt(
-    choice: Choice, guard: Any, model: nn.Module, splits: tuple[Split, Split], seed: int
-) -> None:
+def learnt(choice: Choice, guard: Any, model: nn.Module, splits: Splits, seed: int) -> None:
     """Let a guard learn from the training and validation splits; the model within stays as it is.
 
     Raises:
@@ -84,6 +97,11 @@ def accepted(model: Any, x: Tensor) -> Tensor:
     if isinstance(model, Selective):
         return model.accepts(x)
     return torch.ones(len(x), dtype=torch.bool, device=x.device)
+
+
+def _joined(one: Split, other: Split) -> Split:
+    parts = [torch.cat([a, b]) for a, b in ((one.x, other.x), (one.y, other.y))]
+    return Split(*parts, torch.cat([one.ids, other.ids]), one.classes, one.low, one.high)
 
 
 def _module(name: str, build: Callable[[], Any]) -> nn.Module:

@@ -79,8 +79,8 @@ def trained(
     if notes:  # a half-read file may have left its traces
         scaffold = _untrained(recipe, dataset.train.domain, seed).to(device)
     began = time.monotonic()
-    train = sanitised(recipe, dataset.train, device)
-    curve = tuple(fit(scaffold, train, dataset.validation, recipe.training, seed))
+    splits = sanitised(recipe, dataset, device)
+    curve = tuple(fit(scaffold, *splits, recipe.training, seed))
     seconds = time.monotonic() - began
     module = deployed(scaffold)
     result = Trained(module, weights_hash(module), curve, seconds, False, notes)
@@ -144,8 +144,7 @@ def _served(
         return Trained(module, known["weights"], inner.curve, seconds, inner.from_cache, notes)
     module.load_state_dict(before)
     began = time.monotonic()
-    train = sanitised(recipe, dataset.train, device)
-    learnt(last, module, inner.module, (train, dataset.validation.to(device)), seed)
+    learnt(last, module, inner.module, sanitised(recipe, dataset, device), seed)
     seconds = inner.seconds + time.monotonic() - began
     result = Trained(module, weights_hash(module), inner.curve, seconds, False, notes)
     return _kept(result, file, recipe, dataset, seed)

@@ -37,8 +37,14 @@ def fitted(split: Split, recipe: str, seed: int = 0) -> nn.Module:
     return module
 
 
-def cross_validated(split: Split, recipe: str, folds: int) -> Tensor:
+def cross_validated(split: Split, recipe: str, folds: int, trusted: Tensor) -> Tensor:
     """Return probabilities (B, K) for each sample, of a model that has not learnt from it.
+
+    Args:
+        split: the samples.
+        recipe: of the model.
+        folds: how many parts are left out, one after the other.
+        trusted: (B,) bool, which samples a model may learn from.
 
     Raises:
         BadOption: fewer than two folds.
@@ -52,7 +58,7 @@ def cross_validated(split: Split, recipe: str, folds: int) -> Tensor:
     fold = _order(len(split), 0).argsort().to(split.x.device) % folds
     found = torch.zeros(len(split), split.classes, device=split.x.device)
     for number in range(folds):
-        module = fitted(split.at(fold != number), recipe, number)
+        module = fitted(split.at((fold != number) & trusted), recipe, number)
         with torch.no_grad():
             found[fold == number] = in_blocks(module, split.x[fold == number]).softmax(1)
     return found

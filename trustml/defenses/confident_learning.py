@@ -8,6 +8,7 @@ from torch import Tensor
 
 from trustml.contracts import Split
 from trustml.defenses._learners import cross_validated
+from trustml.errors import BadOption
 from trustml.registry import safeguard
 
 
@@ -18,6 +19,8 @@ def confident_learning(
     *,
     model: str = "mlp",
     folds: int = 5,
+    rounds: int = 3,
+    by: Literal["confident_joint", "confusion"] = "confident_joint",
     action: Literal["drop", "relabel"] = "drop",
 ) -> Split:
     """Return the split without the samples, or with new labels for them, whose labels seem wrong.
@@ -27,14 +30,22 @@ def confident_learning(
         model: recipe of the model that is trained `folds` times, in double quotes where it has
             options: model="mlp:epochs=5".
         folds: parts of the cross-validation.
+        rounds: of it; after the first, models learn only from labels that they agreed with.
+        by: wrong is what is confidently of another class; or all that is thought to be of another,
+            which finds more of the wrong labels and takes more right ones with them.
         action: with the samples that are found.
 
     Raises:
-        BadOption: fewer than two folds, or no such model.
+        BadOption: fewer than two folds, no round, or no such model.
         BadInput: fewer than two samples a fold.
     """
-    probabilities = cross_validated(split, model, folds)
-    wrong = wrong_labels(probabilities, split.y)
+    if rounds < 1:
+        raise BadOption(f"confident_learning: rounds={rounds} is not allowed: 1 or more")
+    agreed = torch.ones_like(split.y, dtype=torch.bool)
+    for _ in range(rounds):
+        probabilities = cross_validated(split, model, folds, agreed)
+        agreed = probabilities.argmax(1) == split.y
+    wrong = ~agreed if by == "confusion" else wrong_labels(probabilities, split.y)
     if action == "drop":
         return split.at(~wrong)
     return replace(split, y=torch.where(wrong, probabilities.argmax(1), split.y))

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from trustml.access import Handed
 from trustml.affine import minimal_distance
 from trustml.attacks._losses import margin
-from trustml.attacks._square_moves import Hunt, tiles, to_a_dipole
+from trustml.attacks._square_moves import Hunt, stripes, tiles, to_a_dipole, to_a_wall
 from trustml.attacks._windows import plane_of
-from trustml.attacks.square import Schedule, square
+from trustml.attacks.square import Schedule, square, standing
 from trustml.contracts import Access
 from trustml.errors import BadOption, MethodFailed
 from trustml.randomness import keyed
@@ -266,3 +266,14 @@ def test_bad_options_are_refused(options: Callable[[], dict[str, object]]) -> No
     model, x, y = linear(2, (4,))
     with pytest.raises(BadOption):
         square(model, x, y, Lp("linf", 0.1), random=keyed(0, IDS), **options())
+
+
+def test_either_wall_is_as_likely() -> None:
+    """Of 4000 stripes half go up, within four deviations; a draw below 0.5 takes a channel up."""
+    x, threat = torch.full((400, 1, 4, 10), 0.5), Lp("linf", 0.1)
+    hunt, plane = standing(x, torch.zeros(400, dtype=torch.long), threat), plane_of(x.shape[1:])
+    up = stripes(hunt, plane, keyed(0, torch.arange(400))) > 0.5
+    assert abs(float(up.float().mean()) - 0.5) < 4 * 0.5 / 4000**0.5
+    for draw, wall in ((0.45, 0.6), (0.55, 0.4)):
+        (patch,) = to_a_wall(hunt, plane, 0.3, torch.full((400, 3), draw))
+        assert torch.allclose(patch.new, torch.tensor(wall))

@@ -9,12 +9,13 @@ from torch import Tensor
 from trustml.access import Handed
 from trustml.attacks._descent import annealed, see_margin, unit
 from trustml.attacks._nearest import Nearest
-from trustml.attacks._pursuit import Quarry
+from trustml.attacks._pursuit import Quarry, Seen
 from trustml.attacks._thinning import thinned
 from trustml.attacks.bim import bim
 from trustml.attacks.fmn import Ball, _gap, _on_ball, _radius
 from trustml.attacks.pdpgd import _nearer
 from trustml.attacks.pgd import pgd
+from trustml.attacks.sigma_zero import Sparse, _moved
 from trustml.contracts import Access, Norm
 from trustml.errors import BadOption
 from trustml.geometry import distance
@@ -179,3 +180,11 @@ def test_fmn_balls_shrink_after_a_winner_to_the_nearest_at_most_and_grow_after_a
     nearest = Nearest(point, torch.tensor([1.9, 1.0, 1.9]).double())
     radius = _radius(walk, see_margin(rising, walk, quarry), quarry, nearest, 0.1)
     assert radius.tolist() == pytest.approx([1.8, 1.0, 2.2])
+
+
+def test_sigma_zero_draws_winners_home() -> None:
+    """Where a point has won only the count pulls: Adam's first step is the pace, towards x."""
+    quarry, still, won = Quarry(X, Y, Lp("l0", 6.0), RANDOM), torch.zeros_like(X), Y == 0
+    walk = Sparse(X + 0.3, still, still, torch.zeros(4).double())
+    seen = Seen(walk.point, torch.zeros(4, 2), torch.zeros(4), torch.ones_like(X), won)
+    assert torch.allclose(_moved(walk, seen, quarry, 0.1).point, X + 0.2, atol=1e-4)

@@ -1,0 +1,48 @@
+"""APGD's starts, returns to the peak and L1 vertices, each by itself."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from trustml.attacks._adaptive import begin_climb, climb
+from trustml.attacks._adaptive_l1 import _to_a_vertex, begin_sparsely
+from trustml.attacks._pursuit import Peak, Quarry, Seen
+from trustml.contracts import Norm
+from trustml.geometry import distance
+from trustml.randomness import keyed
+from trustml.threats import Lp
+
+X, Y = torch.full((300, 20), 0.5), torch.zeros(300, dtype=torch.long)
+RANDOM = keyed(0, torch.arange(300))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_starts_are_at_the_edge_and_centred(norm: Norm) -> None:
+    """Each has length ε; the mean of 6000 entries, none beyond ε, is within 4 ε / √6000."""
+    point = begin_climb(Quarry(X, Y, Lp(norm, 0.3), RANDOM), 10).point
+    assert distance(point, X, norm).tolist() == pytest.approx([0.3] * 300, rel=1e-3)
+    assert abs(float((point - X).mean())) < 4 * 0.3 / 6000**0.5
+
+
+def test_a_halved_step_goes_on_from_the_peak() -> None:
+    """No step of the window rose: with steps of hardly any length the walk is at its peak again."""
+    quarry = Quarry(X, Y, Lp("linf", 0.3), RANDOM)
+    walk = begin_climb(quarry, 10)
+    top = (X + 0.2, torch.ones(300), torch.ones_like(X))
+    walk = replace(walk, since=walk.window, step=walk.step * 1e-6, peak=Peak(*top))
+    won = torch.zeros(300, dtype=torch.bool)
+    seen = Seen(walk.point, torch.zeros(300, 2), torch.zeros(300), -torch.ones_like(X), won)
+    assert torch.allclose(climb(walk, seen, quarry).point, X + 0.2, atol=1e-5)
+
+
+def test_vertices_fill_the_steepest_entries_up_to_their_walls() -> None:
+    """Of slopes 0 … 19 a budget of 1.25 takes 19 and 18 to the wall 0.5 away, 17 half as far."""
+    quarry = Quarry(X, Y, Lp("l1", 1.25), RANDOM, start=X)
+    slope = torch.arange(20.0).repeat(300, 1)
+    won = torch.zeros(300, dtype=torch.bool)
+    for way in (1, -1):
+        seen = Seen(X, torch.zeros(300, 2), torch.zeros(300), way * slope, won)
+        move = _to_a_vertex(begin_sparsely(quarry, 1.0, 1), seen, quarry).point - X
+        assert move[0, 17:].tolist() == pytest.approx([way * 0.25, way * 0.5, way * 0.5], abs=1e-3)
+        assert bool((move[:, :17] == 0).all())

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from trustml.contracts import Split
 from trustml.defenses._learners import check_share, learnt_features
+from trustml.errors import BadOption
 from trustml.registry import safeguard
 
 
@@ -14,7 +15,7 @@ def activation_clustering(
     /,
     *,
     smaller: float = 0.35,
-    silhouette: float = 0.4,
+    silhouette: float = 0.3,
     dimensions: int = 10,
     model: str = "mlp",
 ) -> Split:
@@ -23,17 +24,19 @@ def activation_clustering(
     Args:
         split: a share of any class may be poisoned.
         smaller: a heap above this share of its class is none of poisons.
-        silhouette: how well apart two heaps must be, from -1 to 1; a clean class stays below.
+        silhouette: how well apart two heaps must be, above 0; a clean class's are at
+            0.15 to 0.4, and heaps of like size.
         dimensions: principal components that are looked at.
         model: recipe of the model that is trained for its features, in double quotes where it has
             options: model="mlp:epochs=5".
 
     Raises:
-        BadOption: a share that is not between 0 and 1, or no such model.
+        BadOption: a share that is not between 0 and 1, no dimension, or no such model.
     """
     check_share("activation_clustering", "smaller", smaller)
     check_share("activation_clustering", "silhouette", silhouette)
-    check_share("activation_clustering", "dimensions=1/", 1 / max(2, dimensions))
+    if dimensions < 1:
+        raise BadOption(f"activation_clustering: dimensions={dimensions} is not allowed: 1 or more")
     features = learnt_features(split, model)
     keep = torch.ones(len(split), dtype=torch.bool, device=features.device)
     for number in range(split.classes):

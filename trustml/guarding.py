@@ -100,8 +100,8 @@ def accepted(model: Any, x: Tensor) -> Tensor:
 
 
 def _joined(one: Split, other: Split) -> Split:
-    parts = [torch.cat([a, b]) for a, b in ((one.x, other.x), (one.y, other.y))]
-    return Split(*parts, torch.cat([one.ids, other.ids]), one.classes, one.low, one.high)
+    x, y = torch.cat([one.x, other.x]), torch.cat([one.y, other.y])
+    return Split(x, y, torch.cat([one.ids, other.ids]), one.classes, one.low, one.high)
 
 
 def _module(name: str, build: Callable[[], Any]) -> nn.Module:

@@ -147,7 +147,7 @@ def _auroc(score: torch.Tensor, positive: torch.Tensor) -> float:
 
 
 def test_what_the_two_take_out(dataset: Dataset) -> None:
-    """Spectral signatures take 1.5 times the rate from a class; clustering the small heaps (0.82)."""
+    """Spectral signatures take 1.5 times the rate from a class; clustering small heaps (0.82)."""
     split, _ = badnets(dataset.train, random=keyed(0, dataset.train.ids), rate=0.02, size=2)
     poisoned = split.y != dataset.train.y
     left = spectral_signatures(split, rate=0.02, model="mlp:epochs=8,patience=0")

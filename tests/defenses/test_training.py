@@ -115,7 +115,7 @@ def test_trades_is_its_formula_at_the_point_that_it_finds() -> None:
     guard: Any = trades(Linear, Domain((6,), 2), epsilon=0.1, beta=2.0, steps=20)
     model = guard.model
     way = (model.weight[1] - model.weight[0]).detach().sign()
-    there = model(x).log_softmax(1)
+    there = model(x).log_softmax(1).detach()
     corners = torch.stack(
         [
             kl_div(model(x + s * way).log_softmax(1), there, reduction="none", log_target=True).sum(
@@ -124,7 +124,8 @@ def test_trades_is_its_formula_at_the_point_that_it_finds() -> None:
             for s in (-0.1, 0.1)
         ]
     )
-    extra = (guard.training_loss(x, y, 8) - plain) / 2
+    extra = ((guard.training_loss(x, y, 8) - plain) / 2).detach()
+    corners = corners.detach()
     assert float(extra) <= float(corners.amax(0).mean()) + 1e-6
     # A walk may end in the lower of the two corners, never far below it.
     assert float(extra) >= 0.9 * float(corners.amin(0).mean())

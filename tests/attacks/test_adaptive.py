@@ -1,4 +1,4 @@
-"""APGD's starts, returns to the peak and L1 vertices, each by itself."""
+"""What walks in a ball keep, begin with and go back to, each piece by itself."""
 
 from dataclasses import replace
 
@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from trustml.attacks._adaptive import begin_climb, climb
-from trustml.attacks._adaptive_l1 import _to_a_vertex, begin_sparsely
-from trustml.attacks._pursuit import Peak, Quarry, Seen
+from trustml.attacks._adaptive_l1 import _to_a_vertex, begin_sparsely, climb_sparsely
+from trustml.attacks._pursuit import Best, Peak, Quarry, Seen
+from trustml.attacks.strongest import _searched
 from trustml.contracts import Norm
 from trustml.geometry import distance
 from trustml.randomness import keyed
@@ -46,3 +47,37 @@ def test_vertices_fill_the_steepest_entries_up_to_their_walls() -> None:
         move = _to_a_vertex(begin_sparsely(quarry, 1.0, 1), seen, quarry).point - X
         assert move[0, 17:].tolist() == pytest.approx([way * 0.25, way * 0.5, way * 0.5], abs=1e-3)
         assert bool((move[:, :17] == 0).all())
+
+
+def test_sparse_steps_stay_in_the_ball() -> None:
+    """A step as long as the ball is wide, from its edge on: the point is on the edge again."""
+    quarry = Quarry(X, Y, Lp("l1", 1.25), RANDOM, start=X + 1 / 16)
+    walk = begin_sparsely(quarry, 1.0, 10)
+    won = torch.zeros(300, dtype=torch.bool)
+    slope = torch.arange(1.0, 21.0).repeat(300, 1)
+    point = climb_sparsely(
+        walk, Seen(walk.point, torch.zeros(300, 2), torch.zeros(300), slope, won), quarry
+    ).point
+    assert bool((distance(point, X, "l1") <= 1.25).all())
+
+
+def test_the_best_loser_is_kept_not_the_last() -> None:
+    """Losses 1, 3 and 2: the second point stays, until one that has won."""
+    best, won = Best(X, torch.full((300,), -torch.inf)), torch.zeros(300, dtype=torch.bool)
+    for move, loss in ((0.1, 1.0), (0.2, 3.0), (0.3, 2.0)):
+        best = best.or_better(X + move, torch.full((300,), loss), won)
+    assert torch.equal(best.point, X + 0.2)
+    assert torch.equal(best.or_better(X + 0.4, torch.zeros(300), ~won).point, X + 0.4)
+
+
+def test_strongest_takes_what_the_last_walks_win() -> None:
+    """The search leaves the margin at a tenth of what it was: near; the walks then win."""
+
+    def model(x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([x[:, 0] * 0 + 0.9, x[:, 0]], 1)
+
+    found = _searched(
+        model, X, Y, Lp("linf", 0.5), RANDOM, search=lambda _m, x, *_: x + 0.36,
+        walks=lambda _m, x, *_: x + 0.45,
+    )  # fmt: skip
+    assert torch.equal(found, X + 0.45)

@@ -46,9 +46,8 @@ def deepfool(
 ) -> Tensor:
     """Return the first points (B, *S) that win, drawn in; the input itself where none does.
 
-    Not in the paper: whoever has not won after half of the steps begins anew with moves that reach
-    the plane within the box (the paper's fall short at its walls), and in the end the way back is
-    halved.
+    Not in the paper: after half of the steps losers begin anew, with moves that reach the plane
+    within the box (the paper's fall short at its walls); in the end the way back is halved.
 
     Args:
         model: gives logits with a gradient.
@@ -57,8 +56,7 @@ def deepfool(
         threat: the norm, the box and the goal; the budget does not matter.
         random: not used.
         steps: looks at most; a sample is done when it has won.
-        classes: go to the nearest of so many, the likeliest at the input, y included; each other
-            one costs a pass each way a look. A targeted threat has one.
+        classes: go to the nearest of so many likeliest, y included; each costs a pass a look.
         overshoot: how much longer than to the plane a step is.
 
     Raises:
@@ -77,15 +75,13 @@ def deepfool(
 
     def advance(walk: Approach, seen: Seen, quarry: Quarry, nearest: Nearest) -> Approach:
         box = (quarry.threat.low, quarry.threat.high)
-        if walk.step + 1 == (steps + 1) // 2:
-            onward = quarry.x
-        else:
-            planned = _within if 2 * walk.step > steps else _straight
-            onward = (seen.point + (1 + overshoot) * planned(seen, quarry)).clamp(*box)
+        planned = _within if 2 * walk.step > steps else _straight
+        onward = (seen.point + (1 + overshoot) * planned(seen, quarry)).clamp(*box)
+        onward = quarry.x if walk.step + 1 == (steps + 1) // 2 else onward
         point = torch.where(like(seen.reached, onward), seen.point, onward)
         return replace(walk, point=point, step=walk.step + 1)
 
-    # With every point of the box allowed, whoever has won is inside and may leave.
+    # With every point allowed, whoever has won is inside and may leave.
     anywhere = Lp(threat.norm, math.inf, threat.low, threat.high, threat.targeted)
     rivals = None if threat.targeted else likeliest_others(model, x, y)[:, : classes - 1]
     quarry = Quarry(x, y, anywhere, random, rivals)

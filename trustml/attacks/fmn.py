@@ -67,8 +67,7 @@ def fmn(
         steps: looks.
         rate: length (L2) of the first step, in widths of the box; the last is a hundredth. By
             default 1 for L2, else 10.
-        change: the share by which a ball grows or shrinks, at first. By default 0.1 for L2, else
-            0.3.
+        change: the share by which a ball grows or shrinks, at first (L2: 0.1, else 0.3).
         last_change: the same in the end.
         stop_inside: leave a sample alone once a winning point is within the budget.
 

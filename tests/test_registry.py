@@ -75,7 +75,7 @@ def test_a_built_in_plugin_is_found_by_its_file_name() -> None:
 @pytest.mark.parametrize(
     ("kind", "name", "said"),
     [
-        ("attack", "pdg", "no attack named 'pdg'; did you mean 'pgd'.* Known: .*noise"),
+        ("attack", "noice", "no attack named 'noice'; did you mean 'noise'.* Known: .*pgd"),
         ("model", "MLP", "no model named 'MLP'"),
         ("attack", "", "no attack named ''"),
         ("attack", "_pursuit", "no attack named '_pursuit'"),

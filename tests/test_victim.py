@@ -101,7 +101,7 @@ def test_a_call_beyond_the_budget_is_neither_answered_nor_counted() -> None:
 
 
 def test_an_answer_is_the_same_alone_and_in_company() -> None:
-    """Up to float32 rounding (2^-24 of terms that sum to less than 6) of a row's place in a block."""
+    """Up to float32 rounding (2^-24 of terms of sum below 6) of a row's place in a block."""
     victim, x = served(answers=Access.LOGITS), inputs(130)
     alone = torch.cat([victim(row[None]) for row in x])
     torch.testing.assert_close(victim(x), alone, rtol=0, atol=6 * 2**-23)

@@ -11,8 +11,8 @@ from trustml.access import frozen, in_blocks
 from trustml.contracts import Access, Classifier, Domain, Terms, Victim
 from trustml.errors import BadInput, BudgetSpent, MethodFailed, NotApplicable
 
-# One shape for all passes, so that an answer hardly depends on who shares the call (its rounding may,
-# on a row's place in the block); small, because searches ask one row at a time.
+# One shape for all passes, so that an answer hardly depends on who shares the call (its rounding
+# may, on a row's place in the block); small, because searches ask one row at a time.
 BLOCK = 64
 LEVELS = 255
 

@@ -69,7 +69,7 @@ def test_clean_label_changes_no_label() -> None:
 
 
 def test_a_blend_of_full_weight_is_the_picture() -> None:
-    """As x + 1·(p − x) = p, every blended sample is the same picture, and 0.25 is a quarter of it."""
+    """As x + 1·(p − x) = p, every blended sample is the same picture; 0.25 is a quarter of it."""
     split = images()
     _, whole = blended(split, random=keyed(0, split.ids), opacity=1.0)
     _, faint = blended(split, random=keyed(0, split.ids), opacity=0.25)

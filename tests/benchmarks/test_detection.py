@@ -39,6 +39,7 @@ def test_a_row_for_the_model_and_one_a_detector(found: dict[str, Record]) -> Non
     assert list(found) == ["calibration", "mcp", "knn", "react+energy", "odin+mcp"]
     assert all(record.status == "done" for record in found.values())
     assert found["mcp"].threat["outside"] == ["noise", "inverted"]
+    assert found["mcp"].threat["learnt from"] == "1078 training samples"
     assert "react.percentile" in found["react+energy"].options
     for record in list(found.values())[1:]:
         worst = min(record.scores[f"{name}: auroc"].value for name in ("noise", "inverted"))

@@ -46,7 +46,13 @@ def cases(plan: Plan, dataset: Dataset, model: str, label: str, seed: int) -> li
     Raises:
         UsageError: an out-of-distribution set that is not known.
     """
-    sets: dict[str, Json] = {"outside": list(names(plan, dataset))}
+    # What is told apart, and what the detectors saw of it before: nothing from outside.
+    sets: dict[str, Json] = {
+        "outside": list(names(plan, dataset)),
+        "learnt from": f"{len(dataset.train)} training samples",
+        "tuned on": f"the first {len(dataset.validation) // 2} validation samples",
+        "threshold from": f"the other {(len(dataset.validation) + 1) // 2} validation samples",
+    }
     if plan.aware:
         sets["aware"] = [
             [norm, epsilon] for norm in plan.norms for epsilon in epsilons_of(plan, norm, dataset)

@@ -44,8 +44,8 @@ def test_batches_orders_and_shards_change_nothing(model: str, tmp_path: Path) ->
     }
     assert all(record.status == "done" for record in start(plan, tmp_path / "truth"))
     truth = _verdicts(tmp_path / "truth")
-    assert len(truth) == LIMIT * 3 * (len(ATTACKS) + 2)
-    assert {verdict for verdict, _ in truth.values()} == {0, 1, 2}, "something of each kind"
+    assert len(truth) == LIMIT * 3 * (len(ATTACKS) + 3)
+    assert {verdict for verdict, _ in truth.values()} >= {0, 1, 2}, "something of each kind"
     found = {}
     for name, changes in others.items():
         list(start(replace(plan, **changes), tmp_path / name))  # type: ignore[arg-type]

@@ -262,3 +262,24 @@ def test_the_model_is_left_as_it_was(exam: Make) -> None:
     judged(asked, _batch(asked))
     assert module.training
     assert all(weight.requires_grad and weight.grad is None for weight in module.parameters())
+
+
+def test_float32_goes_on_where_a_reduced_search_has_failed(exam: Make) -> None:
+    """First call: even ids win; second call, about the others alone: all that can be won are."""
+    asked: list[int] = []
+
+    def late(model: Any, x: Tensor, y: Tensor, threat: Any, /, *, random: Any) -> Tensor:
+        asked.append(len(x))
+        moved = _aimed(x, y, 0.1)
+        if len(asked) == 1:
+            moved[x[:, 3] == 1] = x[x[:, 3] == 1]
+        return moved
+
+    made = exam(late, needs=Access.GRADIENTS, precision="bfloat16")
+    batch = made.setting.split.at(slice(0, 20))
+    samples, _ = judged(made, batch)
+    # By hand: a lead below 0.2 is lost, that of sample i is 0.02 · (i + ½): the first ten.
+    assert samples.verdict.tolist() == [FOOLED] * 10 + [0] * 10
+    assert asked == [20, 15]
+    whole, _ = judged(exam(late, needs=Access.GRADIENTS, precision="float32"), batch)
+    assert torch.equal(whole.adversarial, samples.adversarial)

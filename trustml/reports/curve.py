@@ -1,19 +1,15 @@
 """Robust accuracy against epsilon, drawn as steps."""
 
 from collections.abc import Sequence
-from io import BytesIO
 
 from trustml.benchmarks.curve import Curve
+from trustml.reports._drawing import canvas, png
 
 
 def curve_picture(curves: Sequence[Curve]) -> bytes:
     """Return the PNG, one panel a norm; the accuracy of the worst case is drawn bold."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     norms = list(dict.fromkeys(curve.norm for curve in curves))
-    figure = Figure(figsize=(5.6 * len(norms), 3.6), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = canvas(5.6 * len(norms), 3.6)
     panels = figure.subplots(1, len(norms), squeeze=False)[0]
     for panel, norm in zip(panels, norms, strict=True):
         mine = [curve for curve in curves if curve.norm == norm]
@@ -28,6 +24,4 @@ def curve_picture(curves: Sequence[Curve]) -> bytes:
         panel.set_xlim(left=0)
         panel.grid(alpha=0.3)
         panel.legend(fontsize=7)
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return png(figure)

@@ -1,12 +1,12 @@
 """Originals, adversarials and their differences side by side, as a PNG."""
 
-from io import BytesIO
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from trustml.errors import NotApplicable
+from trustml.reports._drawing import canvas, png
 
 
 def sheet(
@@ -19,15 +19,11 @@ def sheet(
     Raises:
         NotApplicable: the inputs are not pictures of one or three channels.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     originals, adversarials = (part.detach().cpu() for part in pairs)
     if originals.dim() != 4 or originals.shape[1] not in (1, 3):
         raise NotApplicable(f"inputs of shape {tuple(originals.shape[1:])} are no pictures to draw")
     count = len(originals)
-    figure = Figure(figsize=(1.1 * count + 1.1, 4.1), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = canvas(1.1 * count + 1.1, 4.1)
     axes = figure.subplots(3, count, squeeze=False)
     change = (adversarials - originals).mean(1)
     reach = float(change.abs().max())
@@ -42,9 +38,7 @@ def sheet(
         axis.set_xticks([])
         axis.set_yticks([])
     figure.suptitle(title, fontsize=10)
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return png(figure)
 
 
 def _picture(axis: Any, image: Tensor, span: tuple[float, float], title: str) -> None:

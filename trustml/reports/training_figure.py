@@ -1,7 +1,6 @@
 """How a training went: curves of loss and accuracy, confusion matrix, precision and recall."""
 
 from collections.abc import Sequence
-from io import BytesIO
 from typing import Any
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from trustml.contracts import Epoch
 from trustml.errors import BadInput
+from trustml.reports._drawing import canvas, png
 
 TRAIN, VALIDATION, WRONG = "#9aa7b5", "#1f5f99", "#c44e33"
 # With more classes than this the numbers in the cells could not be read.
@@ -24,9 +24,6 @@ def training_figure(
     Raises:
         BadInput: logits, labels and class names do not fit together.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     if logits.dim() != 2 or y.shape != logits.shape[:1] or len(names) != logits.shape[1]:
         raise BadInput(
             f"logits {tuple(logits.shape)}, labels {tuple(y.shape)} and {len(names)} class names "
@@ -34,8 +31,7 @@ def training_figure(
         )
     counts = confusion(logits, y)
     height = min(12.0, max(5.2, 0.34 * len(names) + 1.6))
-    figure = Figure(figsize=(10.2 + height * 0.85, height), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = canvas(10.2 + height * 0.85, height)
     grid = figure.add_gridspec(2, 3, width_ratios=(4.6, height * 0.92, 3.4))
     losses, accuracies = (figure.add_subplot(grid[row, 0]) for row in range(2))
     matrix, bars = (figure.add_subplot(grid[:, column]) for column in (1, 2))
@@ -45,9 +41,7 @@ def training_figure(
     _bars(bars, counts)
     right = 100 * int(counts.diagonal().sum()) / max(1, len(y))
     figure.suptitle(f"{title}: {right:.2f} % of {len(y)} test samples right", fontsize=11)
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return png(figure)
 
 
 def confusion(logits: Tensor, y: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ def _words(fact: object) -> str:
         return fact.name.lower()
     if isinstance(fact, tuple):
         return " ".join(fact)
-    return str(fact).lower()
+    return str(fact).lower() if isinstance(fact, bool) else str(fact)
 
 
 @pytest.mark.parametrize("kind", ROOMS)

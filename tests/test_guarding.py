@@ -34,7 +34,8 @@ def planted() -> Iterator[Callable[..., None]]:
     def plant(stage: Any, function: Callable[..., Any]) -> None:
         function.__name__, function.__doc__ = "planted", "Guard."
         registry._plugins.pop(("safeguard", "planted"), None)
-        registry.safeguard(source="a test", stage=stage)(function)
+        limits = {"beaten_by": "anybody", "does_not_stop": "anything"}
+        registry.safeguard(source="a test", stage=stage, **limits)(function)
 
     yield plant
     registry._plugins.pop(("safeguard", "planted"), None)

@@ -21,8 +21,8 @@ PACKAGE = HOME / "trustml"
 FLOORS = (
     ("contracts", "errors"),
     (
-        "access", "affine", "baselines", "catalogue", "countermeasures", "files", "geometry",
-        "images", "options", "precision", "progress", "randomness", "recipes", "records",
+        "access", "affine", "baselines", "catalogue", "countermeasures", "facts", "files",
+        "geometry", "images", "options", "precision", "progress", "randomness", "recipes", "records",
         "registry", "splits", "symmetry", "threats", "victim",
     ),
     (
@@ -34,7 +34,7 @@ FLOORS = (
         "attacks", "attributions", "data", "detectors", "models", "poisoning", "stealing",
         "targets",
     ),
-    ("defenses",),
+    ("defenses", "inspections", "routes"),
     ("benchmarks",),
     ("reports",),
     ("cli", "__main__"),

@@ -262,7 +262,8 @@ def test_each_kind_has_its_decorator_and_facts() -> None:
     registry.attribution(source="a", influence=True)(first)
     registry.detector(source="a", reads=("logits",))(first)
     registry.stealer(source="a", needs=Access.TOP1)(first)
-    registry.safeguard(source="a", stage="serving")(first)
+    limits = {"beaten_by": "b", "does_not_stop": "c"}
+    registry.safeguard(source="a", stage="serving", **limits)(first)
     registry.poison(source="a")(first)
     registry.data(source="a")(first)
     registry.model(source="a", training=Training(epochs=7))(first)
@@ -273,7 +274,7 @@ def test_each_kind_has_its_decorator_and_facts() -> None:
     assert facts["attribution"] == {"needs": Access.GRADIENTS, "influence": True}
     assert facts["detector"] == {"reads": ("logits",), "front_end": ""}
     assert facts["stealer"] == {"needs": Access.TOP1}
-    assert facts["safeguard"] == {"stage": "serving"}
+    assert facts["safeguard"] == {"stage": "serving", **limits}
     assert facts["poison"] == facts["data"] == {}
     fitted = {option.name: option.default for option in registry.get("model", "first").options}
     assert fitted["epochs"] == 7

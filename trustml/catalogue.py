@@ -18,6 +18,8 @@ ROOMS = {
     "stealer": "stealing",
     "safeguard": "defenses",
     "poison": "poisoning",
+    "route": "routes",
+    "inspection": "inspections",
 }
 Words = dict[str, ast.expr]
 

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 Norm = Literal["linf", "l2", "l1", "l0"]
 Kind = Literal[
-    "data", "model", "attack", "attribution", "detector", "stealer", "safeguard", "poison"
-]
+    "data", "model", "attack", "attribution", "detector", "stealer", "safeguard", "poison",
+    "route", "inspection",
+]  # fmt: skip
 Status = Literal["done", "failed", "skipped"]
-Stage = Literal["data", "training", "serving"]
+Stage = Literal["data", "training", "serving", "monitoring"]
+Via = Literal["scanner", "envelope", "retraining"]
 Json = Any
 
 
@@ -376,6 +378,23 @@ class Guard(Protocol):
     def __call__(self, model: nn.Module, domain: Domain, /) -> nn.Module: ...
 
 
+class Monitor(Protocol):
+    """A safeguard of the machine: return what watches the items as they come.
+
+    What is returned takes items (N, *S) in the order in which they come, before the scanner, and
+    the scanner as it is now, (B, *S) → (B, *S) with whatever was done to it; it returns a running
+    suspicion (N,), higher is odder, of which entry n depends on the items up to n alone. It keeps
+    nothing between calls. `validation` was not trained on; `random` belongs to its samples.
+    """
+
+    def __call__(
+        self, model: Classifier, validation: Split, /, *, random: Random
+    ) -> Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]: ...
+
+
+Safeguard = Sanitiser | Hardening | Guard | Monitor
+
+
 @runtime_checkable
 class Learns(Protocol):
     """A guard that must see data before it can serve."""
@@ -410,6 +429,28 @@ class Poison(Protocol):
     def __call__(
         self, split: Split, /, *, random: Random
     ) -> tuple[Split, Callable[[Tensor], Tensor] | None]: ...
+
+
+class Route(Protocol):
+    """A tampering that is prepared before the mail comes, and then done to all of it.
+
+    `model` is what the attacker looks at and `seen` data of its own; `random` belongs to these.
+    What is returned takes inputs x (B, *S), labels y (B,) and their own random numbers, and returns
+    inputs like x, within the bounds of `seen`; it keeps nothing between calls.
+    """
+
+    def __call__(
+        self, model: Classifier, seen: Split, /, *, random: Random
+    ) -> Callable[[Tensor, Tensor, Random], Tensor]: ...
+
+
+class Inspection(Protocol):
+    """Return how much each class (K,) looks like the target of a backdoor; higher is odder.
+
+    `clean` are samples of the inspector's own; `random` belongs to these.
+    """
+
+    def __call__(self, model: Classifier, clean: Split, /, *, random: Random) -> Tensor: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,9 +118,15 @@ def _check_safeguards(recipe: Recipe) -> None:
     """Refuse a safeguard that would come too late.
 
     Raises:
-        BadOption: data ones must precede training ones, and these serving ones; and nothing is
-            trained where the weights come from a file.
+        BadOption: data ones must precede training ones, and these serving ones; what monitors is
+            no part of a model; and nothing is trained where the weights come from a file.
     """
+    if watching := recipe.at("monitoring"):
+        name = watching[0].plugin.name
+        raise BadOption(
+            f"{recipe.name}: {name} watches the scanner and the items, so it is no part of a "
+            f"model: leave it out here, and give --route scanner --defense {name}"
+        )
     ordered = [choice for stage in STAGES for choice in recipe.at(stage)]
     if tuple(ordered) != recipe.safeguards:
         names = "+".join(choice.plugin.name for choice in (recipe.model, *ordered))

@@ -5,7 +5,6 @@ A plugin is a function under a decorator of its kind. It is found as a file of t
 group `trustml` (then called `package/name`), or in a file given by `--plugin`.
 """
 
-import importlib
 import importlib.util
 import inspect
 import sys
@@ -21,6 +20,7 @@ from trustml import contracts
 from trustml.catalogue import ROOMS, built_in_names
 from trustml.contracts import Access, Kind, Norm, Training
 from trustml.errors import BadInput, UnknownName, UsageError
+from trustml.facts import check_facts
 from trustml.options import Option, options_of, training_options
 from trustml.threats import guarded
 
@@ -47,8 +47,10 @@ A = TypeVar("A", bound=contracts.Attack)
 At = TypeVar("At", bound=contracts.Attribution)
 D = TypeVar("D", bound=contracts.Detector | contracts.FrontEnd)
 S = TypeVar("S", bound=contracts.Stealer)
-G = TypeVar("G", bound=contracts.Sanitiser | contracts.Hardening | contracts.Guard)
+G = TypeVar("G", bound=contracts.Safeguard)
 P = TypeVar("P", bound=contracts.Poison)
+R = TypeVar("R", bound=contracts.Route)
+In = TypeVar("In", bound=contracts.Inspection)
 B = TypeVar("B", bound=contracts.Builder)
 L = TypeVar("L", bound=contracts.Loader)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -79,9 +81,8 @@ def attribution(
     *, source: str, needs: Access = Access.GRADIENTS, influence: bool = False
 ) -> Callable[[At], At]:
     """Register an explanation; `influence` says that it lives in gradient space."""
-    return lambda function: _register(
-        "attribution", function, source, {"needs": needs, "influence": influence}
-    )
+    facts = {"needs": needs, "influence": influence}
+    return lambda function: _register("attribution", function, source, facts)
 
 
 def detector(*, source: str, reads: tuple[str, ...], front_end: str = "") -> Callable[[D], D]:
@@ -99,9 +100,12 @@ def stealer(*, source: str, needs: Access) -> Callable[[S], S]:
     return lambda function: _register("stealer", function, source, {"needs": needs})
 
 
-def safeguard(*, source: str, stage: contracts.Stage) -> Callable[[G], G]:
-    """Register a safeguard; its stage says what it is given: a Sanitiser, Hardening or Guard."""
-    return lambda function: _register("safeguard", function, source, {"stage": stage})
+def safeguard(
+    *, source: str, stage: contracts.Stage, beaten_by: str, does_not_stop: str
+) -> Callable[[G], G]:
+    """Register a safeguard: what gets past it, and what it leaves open even so."""
+    facts = {"stage": stage, "beaten_by": beaten_by, "does_not_stop": does_not_stop}
+    return lambda function: _register("safeguard", function, source, facts)
 
 
 def poison(*, source: str) -> Callable[[P], P]:
@@ -109,11 +113,20 @@ def poison(*, source: str) -> Callable[[P], P]:
     return lambda function: _register("poison", function, source, {})
 
 
+def route(*, source: str, via: contracts.Via, knows: str) -> Callable[[R], R]:
+    """Register a tampering: what the attacker lays hands on, and must know and be able to do."""
+    return lambda function: _register("route", function, source, {"via": via, "knows": knows})
+
+
+def inspection(*, source: str) -> Callable[[In], In]:
+    """Register a search for a backdoor in a given model."""
+    return lambda function: _register("inspection", function, source, {})
+
+
 def model(*, source: str, training: Training | None = None) -> Callable[[B], B]:
     """Register a builder; `training` is how its models are fitted unless the recipe says more."""
-    return lambda function: _register(
-        "model", function, source, {"training": training or Training()}
-    )
+    facts = {"training": training or Training()}
+    return lambda function: _register("model", function, source, facts)
 
 
 def data(*, source: str) -> Callable[[L], L]:
@@ -263,18 +276,9 @@ def _register(kind: Kind, function: F, source: str, facts: Mapping[str, Any]) ->
         theirs = f"trustml.{ROOMS[kind]}.{name}"
     if theirs and theirs != function.__module__:
         raise UsageError(
-            f"two {kind}s are named {name!r}: one in {theirs}, one in {function.__module__}; "
-            f"rename one"
+            f"two {kind}s are named {name!r}, in {theirs} and {function.__module__}: rename one"
         )
-    if not source.strip() or not (inspect.getdoc(function) or "").strip():
-        raise UsageError(f"{kind} {name!r} needs a source in its decorator and a docstring")
-    if "stage" in facts and facts["stage"] not in get_args(contracts.Stage):
-        raise UnknownName.of(
-            f"stage, declared by {kind} {name!r},", facts["stage"], get_args(contracts.Stage)
-        )
-    for norm in facts.get("norms", ()):
-        if norm not in get_args(Norm):
-            raise UnknownName.of(f"norm, declared by {kind} {name!r},", norm, get_args(Norm))
+    check_facts(f"{kind} {name!r}", function, source, facts)
     summary = (inspect.getdoc(function) or "").splitlines()[0]
     options = options_of(function)
     if "training" in facts:
@@ -288,9 +292,7 @@ def _prefix(function: Callable[..., Any]) -> str:
     if _is_ours(function):
         return ""
     top = function.__module__.split(".")[0]
-    owners = [
-        point.name for point in entry_points(group=GROUP) if point.module.split(".")[0] == top
-    ]
+    owners = [p.name for p in entry_points(group=GROUP) if p.module.split(".")[0] == top]
     owner = _guest if _guest in owners or not owners else owners[0]
     return f"{owner}/" if owner else ""
 

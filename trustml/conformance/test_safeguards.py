@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from trustml.contracts import Classifier, Domain, Learns, Scaffold, Split, Training
 from trustml.errors import MissingPackage, NotApplicable
 from trustml.guarding import accepted, deployed
+from trustml.randomness import keyed
 from trustml.registry import Plugin, all_of, get
 from trustml.splits import check_split
 from trustml.training import fit
@@ -130,3 +131,22 @@ def test_a_guard_serves_and_its_weights_are_all_of_it(plugin: Plugin, place: str
     with torch.no_grad():
         assert torch.equal(other(held.x), guard(held.x))
         assert torch.equal(accepted(other, held.x), accepted(guard, held.x))
+
+
+@of_stage("monitoring")
+def test_a_monitor_watches_items_as_they_come(plugin: Plugin, place: str) -> None:
+    """One finite suspicion an item, from the items so far alone; asked twice, the same again."""
+    domain, held, items = DOMAINS[place], samples(place, 1), samples(place, 2).x
+    model = fresh(domain).eval()
+    twin = items.clone()
+    options = {o.name: SHORT[o.name] for o in plugin.options if o.name in SHORT}
+    try:
+        watch = plugin.function(model, held, random=keyed(0, held.ids), **options)
+        suspicion = watch(items, lambda x: x)
+    except (NotApplicable, MissingPackage) as reason:
+        pytest.skip(str(reason))
+    assert suspicion.shape == (len(items),)
+    assert bool(suspicion.isfinite().all())
+    assert torch.equal(suspicion, watch(items, lambda x: x)), "it keeps something between calls"
+    assert torch.allclose(watch(items[:17], lambda x: x), suspicion[:17]), "it sees the future"
+    assert torch.equal(items, twin), "the items were changed in place"

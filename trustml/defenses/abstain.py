@@ -14,7 +14,10 @@ from trustml.registry import get, safeguard
 
 
 @safeguard(
-    source="Chow 1970, IEEE Trans. Inf. Theory 16; threshold: Vovk et al. 2005", stage="serving"
+    source="Chow 1970, IEEE Trans. Inf. Theory 16; threshold: Vovk et al. 2005",
+    stage="serving",
+    beaten_by="the model and its score: a misreading that looks sure is let through",
+    does_not_stop="sure misreadings, and a backdoor whose trigger makes the model sure",
 )
 def abstain(
     model: nn.Module,

@@ -9,7 +9,12 @@ from trustml.errors import BadOption
 from trustml.registry import safeguard
 
 
-@safeguard(source="Chen et al. 2018, arXiv:1811.03728, section 4", stage="data")
+@safeguard(
+    source="Chen et al. 2018, arXiv:1811.03728, section 4",
+    stage="data",
+    beaten_by="poisons whose features mix with those of their class, as clean-label ones",
+    does_not_stop="poisons spread over the classes, label flips among many, slow drift",
+)
 def activation_clustering(
     split: Split,
     /,

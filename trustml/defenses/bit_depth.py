@@ -8,7 +8,12 @@ from trustml.errors import BadOption
 from trustml.registry import safeguard
 
 
-@safeguard(source="Xu, Evans, Qi 2018, arXiv:1704.01155, section II-B", stage="serving")
+@safeguard(
+    source="Xu, Evans, Qi 2018, arXiv:1704.01155, section II-B",
+    stage="serving",
+    beaten_by="its gradient taken as that of the identity, or a budget beyond half a shade",
+    does_not_stop="changes of more than half a shade, patches, triggers",
+)
 def bit_depth(
     model: nn.Module, domain: Domain, /, *, bits: int = 3, bpda: bool = True
 ) -> nn.Module:

@@ -12,7 +12,12 @@ from trustml.errors import BadOption
 from trustml.registry import safeguard
 
 
-@safeguard(source="Northcutt, Jiang, Chuang 2021, arXiv:1911.00068, equation 1", stage="data")
+@safeguard(
+    source="Northcutt, Jiang, Chuang 2021, arXiv:1911.00068, equation 1",
+    stage="data",
+    beaten_by="flips that a model trained on the same data believes: many, between near classes",
+    does_not_stop="poisons with right labels, and triggers that the model has learnt by heart",
+)
 def confident_learning(
     split: Split,
     /,

@@ -10,7 +10,12 @@ from trustml.errors import BadOption
 from trustml.registry import safeguard
 
 
-@safeguard(source="Hansen, Salamon 1990, IEEE PAMI 12", stage="training")
+@safeguard(
+    source="Hansen, Salamon 1990, IEEE PAMI 12",
+    stage="training",
+    beaten_by="gradients of the mean of all members, or an example that transfers",
+    does_not_stop="what all members have in common: their data, hence poisons and drift",
+)
 def ensemble_vote(
     fresh: Callable[[], nn.Module], domain: Domain, /, *, members: int = 5
 ) -> nn.Module:

@@ -9,7 +9,12 @@ from trustml.defenses._hardening import Climb, Hardened, Loss
 from trustml.registry import safeguard
 
 
-@safeguard(source="Wong, Rice, Kolter 2020, arXiv:2001.03994, algorithm 3", stage="training")
+@safeguard(
+    source="Wong, Rice, Kolter 2020, arXiv:2001.03994, algorithm 3",
+    stage="training",
+    beaten_by="a budget beyond its epsilon, or another norm",
+    does_not_stop="patches, stuck pixels, L0 changes, poisons",
+)
 def fast_adversarial_training(
     fresh: Callable[[], nn.Module], domain: Domain, /, *, epsilon: float = 0.1, step: float = 1.25
 ) -> nn.Module:

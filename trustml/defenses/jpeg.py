@@ -26,7 +26,12 @@ COLOUR = (
 TO_YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 
 
-@safeguard(source="Dziugaite et al. 2016, arXiv:1608.00853; ITU-T T.81", stage="serving")
+@safeguard(
+    source="Dziugaite et al. 2016, arXiv:1608.00853; ITU-T T.81",
+    stage="serving",
+    beaten_by="its gradient taken as that of the identity",
+    does_not_stop="changes of large scale, patches, strokes, triggers",
+)
 def jpeg(model: nn.Module, domain: Domain, /, *, quality: int = 50, bpda: bool = True) -> nn.Module:
     """Put the model behind JPEG compression, colours at full resolution.
 

@@ -10,7 +10,12 @@ from trustml.errors import BadOption
 from trustml.registry import safeguard
 
 
-@safeguard(source="Szegedy et al. 2016, arXiv:1512.00567, section 7", stage="training")
+@safeguard(
+    source="Szegedy et al. 2016, arXiv:1512.00567, section 7",
+    stage="training",
+    beaten_by="any white-box attack; smaller gradients are all there is in the way",
+    does_not_stop="adversarial inputs, poisons and triggers: it makes answers less sure, no more",
+)
 def label_smoothing(
     fresh: Callable[[], nn.Module], domain: Domain, /, *, smoothing: float = 0.1
 ) -> nn.Module:

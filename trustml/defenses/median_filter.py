@@ -9,7 +9,12 @@ from trustml.errors import BadOption
 from trustml.registry import safeguard
 
 
-@safeguard(source="Xu, Evans, Qi 2018, arXiv:1704.01155, section II-C", stage="serving")
+@safeguard(
+    source="Xu, Evans, Qi 2018, arXiv:1704.01155, section II-C",
+    stage="serving",
+    beaten_by="its gradient, which passes through the pixels that are medians",
+    does_not_stop="changes wider than half its window, smooth patterns, drift of gain",
+)
 def median_filter(model: nn.Module, domain: Domain, /, *, size: int = 3) -> nn.Module:
     """Put the model behind a median over size x size pixels; edges are mirrored.
 

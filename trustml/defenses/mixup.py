@@ -12,7 +12,12 @@ from trustml.errors import BadOption
 from trustml.registry import safeguard
 
 
-@safeguard(source="Zhang et al. 2018, arXiv:1710.09412", stage="training")
+@safeguard(
+    source="Zhang et al. 2018, arXiv:1710.09412",
+    stage="training",
+    beaten_by="any white-box attack",
+    does_not_stop="adversarial inputs beyond the smallest budgets, triggers",
+)
 def mixup(fresh: Callable[[], nn.Module], domain: Domain, /, *, alpha: float = 0.2) -> nn.Module:
     """Train on mixtures of two samples, each label weighted by its sample's share.
 

@@ -14,7 +14,12 @@ from trustml.registry import safeguard
 ROWS = 1000
 
 
-@safeguard(source="Paudice, Muñoz-González, Lupu 2018, arXiv:1803.00992", stage="data")
+@safeguard(
+    source="Paudice, Muñoz-González, Lupu 2018, arXiv:1803.00992",
+    stage="data",
+    beaten_by="flips in heaps, so that the neighbours of a flip are flips",
+    does_not_stop="poisons whose neighbours agree with them: triggers, clean labels",
+)
 def nearest_neighbour_sanitation(
     split: Split,
     /,

@@ -15,7 +15,12 @@ from trustml.registry import safeguard
 NOTHING, HAIR = 0.1, 1e-3
 
 
-@safeguard(source="Tramèr et al. 2016, arXiv:1609.02943, section 7", stage="serving")
+@safeguard(
+    source="Tramèr et al. 2016, arXiv:1609.02943, section 7",
+    stage="serving",
+    beaten_by="labels alone: a decision-based attack, or the gradient of the unrounded answer",
+    does_not_stop="attacks on what is read: it guards the weights against thieves, not the mail",
+)
 def output_rounding(
     model: nn.Module, domain: Domain, /, *, decimals: int = 1, bpda: bool = True
 ) -> nn.Module:

@@ -12,7 +12,12 @@ from trustml.errors import BadInput, BadOption
 from trustml.registry import safeguard
 
 
-@safeguard(source="Levine, Feizi 2021, arXiv:2006.14768 (DPA), theorem 1", stage="training")
+@safeguard(
+    source="Levine, Feizi 2021, arXiv:2006.14768 (DPA), theorem 1",
+    stage="training",
+    beaten_by="more poisons than the certificate allows",
+    does_not_stop="poisonings of a share of the data that reaches most parts; changes of the mail",
+)
 def partition_aggregation(
     fresh: Callable[[], nn.Module], domain: Domain, /, *, parts: int = 25
 ) -> nn.Module:

@@ -9,7 +9,12 @@ from trustml.defenses._hardening import Ball, Climb, Hardened, Loss
 from trustml.registry import safeguard
 
 
-@safeguard(source="Madry et al. 2018, arXiv:1706.06083, equation 2.1", stage="training")
+@safeguard(
+    source="Madry et al. 2018, arXiv:1706.06083, equation 2.1",
+    stage="training",
+    beaten_by="a budget beyond its epsilon, or another norm",
+    does_not_stop="patches, stuck pixels, L0 changes, poisons",
+)
 def pgd_adversarial_training(
     fresh: Callable[[], nn.Module],
     domain: Domain,

@@ -13,7 +13,12 @@ from trustml.guarding import accepted
 from trustml.registry import safeguard
 
 
-@safeguard(source="Cohen, Rosenfeld, Kolter 2019, arXiv:1902.02918", stage="serving")
+@safeguard(
+    source="Cohen, Rosenfeld, Kolter 2019, arXiv:1902.02918",
+    stage="serving",
+    beaten_by="gradients of the mean over the noise, which an attacker can draw too",
+    does_not_stop="changes beyond its radius in L2, patches, triggers, poisons",
+)
 def randomised_smoothing(
     model: nn.Module, domain: Domain, /, *, sigma: float = 0.25, draws: int = 32, seed: int = 0
 ) -> nn.Module:

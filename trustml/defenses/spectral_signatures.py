@@ -10,7 +10,12 @@ from trustml.registry import safeguard
 MARGIN = 1.5  # the paper takes out so many times as many as there may be
 
 
-@safeguard(source="Tran, Li, Madry 2018, arXiv:1811.00636, algorithm 1", stage="data")
+@safeguard(
+    source="Tran, Li, Madry 2018, arXiv:1811.00636, algorithm 1",
+    stage="data",
+    beaten_by="poisons whose features do not vary along one direction of their class",
+    does_not_stop="label flips, drift, and more poisons than its rate expects",
+)
 def spectral_signatures(split: Split, /, *, rate: float = 0.05, model: str = "mlp") -> Split:
     """Return the split without the oddest samples of each class.
 

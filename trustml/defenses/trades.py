@@ -14,7 +14,12 @@ from trustml.registry import safeguard
 NEAR = 0.001  # the divergence has no gradient at the sample itself
 
 
-@safeguard(source="Zhang et al. 2019, arXiv:1901.08573, algorithm 1", stage="training")
+@safeguard(
+    source="Zhang et al. 2019, arXiv:1901.08573, algorithm 1",
+    stage="training",
+    beaten_by="a budget beyond its epsilon, or another norm",
+    does_not_stop="patches, stuck pixels, L0 changes, poisons",
+)
 def trades(
     fresh: Callable[[], nn.Module],
     domain: Domain,

@@ -14,6 +14,8 @@ from trustml.training import fit
 @safeguard(
     source="Meng, Chen 2017, arXiv:1705.09064 (reformer); Kingma, Welling 2014, arXiv:1312.6114",
     stage="serving",
+    beaten_by="gradients through encoder and decoder",
+    does_not_stop="an input that the autoencoder itself makes into another class; triggers",
 )
 def vae_purification(
     model: nn.Module, domain: Domain, /, *, size: int = 16, hidden: int = 256, epochs: int = 100

@@ -1,0 +1,1 @@
+"""Searches for a backdoor in a given model."""

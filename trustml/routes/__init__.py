@@ -1,0 +1,1 @@
+"""Tamperings with the scanner and the envelope, prepared before the mail comes."""

@@ -59,10 +59,10 @@ cli.add_command(bench)
 def show(run: Path, picture: str | None, as_json: bool) -> None:
     """Print the table of a finished or stopped run, or draw what fooled the model."""
     from trustml.benchmarks.harness import finished
-    from trustml.cli.running import report
+    from trustml.cli.running import report as print_run
 
     if picture is None:
-        report(finished(run), run, as_json)
+        print_run(finished(run), run, as_json)
         return
     from trustml.benchmarks.fooled import fooled
     from trustml.files import write_whole
@@ -72,6 +72,15 @@ def show(run: Path, picture: str | None, as_json: bool) -> None:
     pair = (found.x, found.adversarial)
     write_whole(Path(picture), sheet(pair, found.true, found.answered, found.case))
     click.echo(f"drawn: {picture}")
+
+
+@cli.command(epilog="Example: trustml report trustml-runs/pgd-mlp-digits")
+@click.argument("run", type=click.Path(path_type=Path))
+def report(run: Path) -> None:
+    """Write a run as one page that needs nothing else: report.html in its directory."""
+    from trustml.reports.page import write_page
+
+    click.echo(f"The page lies in {write_page(run)}")
 
 
 @cli.command(epilog="Example: trustml compare trustml-runs/before trustml-runs/after")

@@ -40,7 +40,7 @@ def described(figure: Any) -> str:
 
 
 def _panel(axis: Any) -> str:
-    words = [axis.get_title()]
+    words = [axis.get_title() or axis.get_title("left")]
     if axis.axison and axis.get_xlabel() and axis.get_ylabel():
         words.append(f"{axis.get_ylabel()} against {axis.get_xlabel()}")
     elif axis.get_xlabel() or axis.get_ylabel():

@@ -96,6 +96,13 @@ def test_no_two_cases_share_a_name(plan: Plan, toys: Any) -> None:
     assert len(set(names)) == len(names) == size(found)
 
 
+def test_no_two_exams_share_a_case(toys: Any) -> None:
+    """Attribution and stealer are both called linear_exact: each is a row of its own."""
+    plan = checked(Plan(("logistic",), attributions=("linear_exact",), stealers=("linear_exact",)))
+    names = [case.name for case in cases(plan, toys)]
+    assert len(set(names)) == len(names) == size(plan)
+
+
 def test_the_usual_budget_is_the_data_s(plan: Plan, toys: Any) -> None:
     """The toy data have one for Linf and L0."""
     dataset = toys.toy(folder=None)

@@ -1,5 +1,6 @@
 """Every exam that there is; from a plan to its cases."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from trustml import registry
@@ -48,17 +49,22 @@ def cases(plan: Plan, dataset: Dataset) -> list[Case]:
         of_seeds = []
         for seed in range(plan.seed, plan.seed + plan.seeds):
             own = f"{label}-seed{seed}" if plan.seeds > 1 else label
+            asked = [exam for exam in EXAMS if exam.wanted(plan)]
             of_seeds.append(
-                [
-                    case
-                    for exam in EXAMS
-                    if exam.wanted(plan)
-                    for case in exam.cases(plan, dataset, model, own, seed)
-                ]
+                _told_apart(c for e in asked for c in e.cases(plan, dataset, model, own, seed))
             )
         found += [case for of_seed in of_seeds for case in of_seed]
         found += pools(of_seeds, label) if plan.seeds > 1 else []
     return found
+
+
+def _told_apart(given: Iterable[Case]) -> list[Case]:
+    """Return the cases, each with a name of its own: two exams may know a plugin by one name."""
+    found: dict[str, Case] = {}
+    for case in given:
+        name = f"{case.name}-{case.kind}" if case.name in found else case.name
+        found[name] = replace(case, name=name)
+    return list(found.values())
 
 
 def size(plan: Plan) -> int:

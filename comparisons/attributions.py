@@ -26,7 +26,7 @@ from trustml.benchmarks.explanation_removal import deletion, road
 from trustml.benchmarks.explanation_sanity import parameter_randomisation
 from trustml.benchmarks.explanation_stability import max_sensitivity
 from trustml.benchmarks.explanation_sums import completeness, infidelity, sensitivity_n
-from trustml.benchmarks.explanations import explainer
+from trustml.benchmarks.explanation_question import explainer
 from trustml.recipes import choose, read_recipe
 from trustml.registry import get
 from trustml.store import trained

@@ -1,6 +1,7 @@
 """The exam of explanations in the harness: fixed rows, truth on a linear model, verified maps."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from safetensors.torch import load, save
 
 from trustml.benchmarks.discipline import CASES, SAMPLES
 from trustml.benchmarks.exams import checked
-from trustml.benchmarks.harness import RECORDS
+from trustml.benchmarks.harness import RECORDS, finished, start
 from trustml.benchmarks.plan import Plan
 from trustml.benchmarks.verify import verify
 from trustml.contracts import Record
@@ -21,14 +22,23 @@ from trustml.files import file_hash
 Run = Callable[..., list[Record]]
 
 
-@pytest.fixture
-def found(run: Run) -> dict[str, Record]:
-    """A linear model on digits, whose explanation is known exactly."""
-    records = run(
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A linear model on digits, whose explanation is known exactly: examined once for all."""
+    plan = Plan(
         models=("logistic:epochs=5",), data="digits", attacks=(), attributions=("gradient",),
-        limit=12,
+        limit=12, device="cpu",
     )  # fmt: skip
-    return {record.plugin: record for record in records}
+    folder = tmp_path_factory.mktemp("once") / "run"
+    list(start(plan, folder))
+    return folder
+
+
+@pytest.fixture
+def found(once: Path, tmp_path: Path) -> dict[str, Record]:
+    """The records of the run by method; a copy of it lies in tmp_path/run."""
+    shutil.copytree(once, tmp_path / "run")
+    return {record.plugin: record for record in finished(once)}
 
 
 def test_the_fixed_rows_stand_beside_what_was_asked(found: dict[str, Record]) -> None:
@@ -44,6 +54,67 @@ def test_the_exact_row_is_exact_and_the_random_one_is_not(found: dict[str, Recor
     # The gradient of a linear model is its weight row, so the two agree perfectly.
     same = found["beside_random"].scores["agreement of linear_exact and gradient"].value
     assert same == pytest.approx(1.0)
+
+
+def test_what_weight_rows_give_away(found: dict[str, Record]) -> None:
+    """One explanation of each of the ten classes is the whole linear model; noise is nothing."""
+    assert found["gradient"].scores["queries to 99 %"].value == 10
+    assert found["gradient"].scores["leaked agreement"].value == 1
+    assert found["random"].scores["leaked agreement"].value < 0.99
+    assert any("not within 500 explanations" in note for note in found["random"].notes)
+
+
+def test_other_labels_make_other_maps(found: dict[str, Record]) -> None:
+    """What never looks at the model agrees with itself; a slope that labels shaped does not."""
+    assert found["random"].scores["data randomisation"].value == pytest.approx(1)
+    assert abs(found["gradient"].scores["data randomisation"].value) < 0.3
+    told = next(note for note in found["gradient"].notes if note.startswith("data randomisation"))
+    # Ten classes, labels dealt out anew: about a tenth can be foretold from the inputs.
+    assert 5 <= int(told.split("gives ")[1].split(" %")[0]) <= 30
+
+
+def test_weights_from_a_file_have_no_second_model(
+    run: Run, found: dict[str, Record], tmp_path: Path
+) -> None:
+    """How they were learnt is not known, so no model can be taught in the same way."""
+    weights = next((tmp_path / "run" / "models").glob("*.safetensors"))
+    records = run(
+        "again", models=(f'logistic:weights="{weights}"',), data="digits", attacks=(),
+        attributions=("gradient",), limit=4,
+    )  # fmt: skip
+    assert "data randomisation" not in records[-2].scores
+    assert any("the weights come from a file" in note for note in records[-2].notes)
+
+
+def test_few_inputs_have_no_median(run: Run) -> None:
+    """No interval of 95 % for a median of four ends, so none is recorded; means are."""
+    records = run(
+        models=("logistic:epochs=2",), data="digits", attacks=(), attributions=("gradient",),
+        limit=4,
+    )  # fmt: skip
+    assert "completeness error" not in records[-2].scores
+    assert "deletion" in records[-2].scores
+    assert any("inputs are too few for a median" in note for note in records[-2].notes)
+
+
+def test_scores_follow_from_their_values(found: dict[str, Record], tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in (tmp_path / "run" / RECORDS).read_text().splitlines()]
+    for line in lines:
+        if line["plugin"] == "gradient":
+            line["scores"]["ROAD"]["value"] += 0.01
+    (tmp_path / "run" / RECORDS).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(BrokenClaim, match="its ROAD does not follow from its values"):
+        list(verify(tmp_path / "run"))
+
+
+def test_one_method_with_two_baselines_is_two_rows(run: Run) -> None:
+    """Their agreement is between the two, and each is told apart by its number."""
+    records = run(
+        models=("mlp:epochs=5,hidden=[16]",), data="digits", attacks=(), limit=4,
+        attributions=("integrated_gradients", "integrated_gradients:baseline=rival"),
+    )  # fmt: skip
+    names = records[-1].scores
+    assert "agreement of integrated_gradients and integrated_gradients-2" in names
 
 
 def test_the_maps_are_verified(found: dict[str, Record], tmp_path: Path) -> None:

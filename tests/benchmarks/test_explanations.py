@@ -7,32 +7,23 @@ import torch
 from torch import Tensor, nn
 
 from trustml.access import Handed
-from trustml.benchmarks.explanations import (
-    METRICS,
-    Examined,
-    Question,
-    beside_nothing,
-    examine,
-    explainer,
-    leaked,
-)
+from trustml.benchmarks.explanation_metrics import METRICS, PRICES
+from trustml.benchmarks.explanation_question import Question, Shuffled, explainer
+from trustml.benchmarks.explanations import Examined, beside_nothing, examine
 from trustml.contracts import Access
 from trustml.errors import BadInput, MethodFailed, NotApplicable, UnknownName
 from trustml.recipes import Choice, choose
 from trustml.registry import Plugin
 
-# The second model is the first one here.
-NOT_HERE = {"data randomisation"}
-
 
 class Linear(nn.Module):
     """Four classes, a smooth template each, on images (1, 8, 8)."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 7) -> None:
         super().__init__()
         self.head = nn.Linear(64, 4)
         with torch.no_grad():
-            bumps = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(7))
+            bumps = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
             bumps = nn.functional.avg_pool2d(bumps, 3, 1, 1).flatten(1) * 4
             self.head.weight.copy_(bumps - bumps.mean(1, keepdim=True))
             self.head.bias.zero_()
@@ -51,7 +42,11 @@ def question() -> Question:
     with torch.no_grad():
         target = model(x).argmax(1)
     background = inputs(model, 30, seed=3)
-    return Question(model, x, target, background, baseline="mean", shuffled=Linear())
+    return Question(
+        model, x, target, background,
+        baseline="mean", shuffled=lambda: Shuffled(Linear(seed=8), 1.0),
+        pool=inputs(model, 80, 80), fresh=inputs(model, 200, 200),
+    )  # fmt: skip
 
 
 def inputs(model: Linear, count: int, seed: int) -> Tensor:
@@ -74,7 +69,7 @@ def test_every_metric_ranks_the_exact_row_above_the_random_one(
 ) -> None:
     """Where the truth is known a metric that does not see it is worth nothing."""
     leads = beside_nothing(results)
-    for metric in METRICS.keys() - NOT_HERE:
+    for metric in METRICS.keys() - set(PRICES):
         lead = leads[metric]["linear_exact"]
         assert lead.verdict == "better", (metric, lead)
         assert lead.score.low > 0, (metric, lead)
@@ -180,9 +175,21 @@ def test_what_cannot_be_examined(question: Question, results: dict[str, Examined
         beside_nothing({"linear_exact": results["linear_exact"]})
 
 
-def test_weight_rows_leak_at_once(question: Question) -> None:
-    """Four queries, one a class, for a linear model; noise leaks nothing beyond the logits."""
-    pool, fresh = (inputs(question.model, count, count) for count in (80, 200))  # type: ignore[arg-type]
-    for name, wanted in (("linear_exact", 4), ("random", None)):
-        found = leaked(question, choose("attribution", name), pool, fresh, points=(1, 5, 20))
-        assert found.queries_to(1.0) == wanted
+def test_weight_rows_leak_at_once(results: dict[str, Examined]) -> None:
+    """Four queries, one a class, are a linear model; noise leaks little beyond the logits."""
+    exact, noise = (results[name] for name in ("linear_exact", "random"))
+    assert exact.measured["queries to 99 %"].score.value == 4
+    assert exact.measured["leaked agreement"].score.value == 1
+    assert "not within 80 explanations" in noise.skipped["queries to 99 %"]
+    # What is leaked is a price: the row that knows nothing gives least away, and wins nothing.
+    assert noise.measured["leaked agreement"].score.high < 1
+    assert not set(beside_nothing(results)) & set(PRICES)
+
+
+def test_a_thief_without_inputs_is_not_asked(question: Question) -> None:
+    lone = replace(question, pool=None)
+    found = examine(lone, choose("attribution", "gradient"), metrics=PRICES)
+    assert set(found.skipped) == set(PRICES)
+    few = replace(question, pool=question.pool[:3])  # type: ignore[index]
+    found = examine(few, choose("attribution", "gradient"), metrics=PRICES[1:])
+    assert "a thief of 4 classes needs as many inputs, and has 3" in found.skipped[PRICES[1]]

@@ -1,8 +1,10 @@
 """Cases of the exam of explanations: maps and figures of a method, and the methods side by side."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import cast
 
@@ -14,9 +16,19 @@ from torch import Tensor
 from trustml.access import frozen
 from trustml.benchmarks.discipline import SAMPLES, Bench
 from trustml.benchmarks.explained import Explained
+from trustml.benchmarks.explanation_metrics import PRICES
+from trustml.benchmarks.explanation_question import Question, explainer
 from trustml.benchmarks.explanation_sanity import agreement
-from trustml.benchmarks.explanation_scores import Difference, Measured, compare, holm
-from trustml.benchmarks.explanations import NOTHING, REFERENCES, Question, explainer
+from trustml.benchmarks.explanation_scores import (
+    Difference,
+    Measured,
+    compare,
+    holm,
+    mean_of,
+    median_of,
+)
+from trustml.benchmarks.explanation_shuffled import learnt_shuffled
+from trustml.benchmarks.explanations import NOTHING, REFERENCES
 from trustml.benchmarks.explanations import examine as examine_method
 from trustml.benchmarks.plan import Case
 from trustml.contracts import Classifier, Record, Score
@@ -27,7 +39,9 @@ from trustml.recipes import choose
 ASIDE = "beside_random"
 # Inputs that are explained where the plan sets no limit, and training inputs to compare with.
 _INPUTS, _BACKGROUND = 100, 256
-_MAPS, _VALUES = "maps", "values of "
+# Training inputs that a thief has, and test inputs on which its copy is compared with the model.
+_POOL, _FRESH = 500, 1000
+MAPS, INPUTS, TARGET, _VALUES = "maps", "inputs", "explained", "values of "
 # Maps that are made again when a run is verified, and what may round between two machines.
 _AGAIN, _ROUNDING = 8, 1e-3
 
@@ -44,33 +58,43 @@ def examine(case: Case, blank: Record, bench: Bench) -> Record:
     method = choose("attribution", case.text)
     with frozen(bench.setting.module):
         found = examine_method(_question(case, bench), method)
-    stored = {_MAPS: found.explained.maps.cpu()}
-    stored |= {_VALUES + name: measured.values.cpu() for name, measured in found.measured.items()}
+    told = found.explained
+    # A median of fewer than six has no interval of 95 % that ends, and a record holds no infinity.
+    measured = {n: m for n, m in found.measured.items() if math.isfinite(m.score.high)}
+    stored = {MAPS: told.maps.cpu(), INPUTS: told.x.cpu(), TARGET: told.target.cpu()}
+    stored |= {_VALUES + name: m.values.cpu() for name, m in measured.items()}
     content = save({name: values.contiguous() for name, values in stored.items()})
     write_whole(bench.home(case.name) / SAMPLES, content)
-    skipped = tuple(f"{name}: {reason}" for name, reason in found.skipped.items())
+    notes = [f"{name}: {reason}" for name, reason in found.skipped.items()]
+    notes += [f"{name}: {m.note}" for name, m in measured.items() if m.note]
+    if few := [name for name in found.measured if name not in measured]:
+        notes.append(f"{', '.join(few)}: {len(told.x)} inputs are too few for a median: take 6")
     return replace(
         blank,
-        scores={name: measured.score for name, measured in found.measured.items()},
+        scores={name: m.score for name, m in measured.items()},
         cost=found.cost,
         status="done",
-        notes=skipped,
+        notes=tuple(notes),
         samples=hashlib.sha256(content).hexdigest(),
     )
 
 
 def check_claims(case: Case, record: Record, bench: Bench) -> None:
-    """Check that the method still makes the stored maps of the first inputs.
+    """Check that the method still makes the stored maps, and that scores follow from values.
 
     Raises:
-        BrokenClaim: it does not.
+        BrokenClaim: it does not, or one does not.
     """
     if case.kind == "attributions":
         again = _side_by_side(replace(record, scores={}, notes=()), bench)
         if again.scores != record.scores or again.notes != record.notes:
             raise BrokenClaim(f"{record.case}: does not follow from the methods' own files")
         return
-    question, maps = _question(case, bench), read(bench.home(case.name) / SAMPLES)[_MAPS]
+    question, stored = _question(case, bench), read(bench.home(case.name) / SAMPLES)
+    _check_scores(record, stored)
+    maps = stored[MAPS]
+    if not torch.equal(stored[INPUTS], question.x.cpu()):
+        raise BrokenClaim(f"{record.case}: other inputs are explained than the plan says")
     method = choose("attribution", case.text)
     explain = explainer(method, question.model, question.background)
     with frozen(bench.setting.module):
@@ -86,12 +110,32 @@ def read(path: Path) -> dict[str, Tensor]:
     """Return maps and values of a case.
 
     Raises:
-        BrokenClaim: the file is missing or damaged.
+        BrokenClaim: the file is missing or damaged, or has no inputs or maps.
     """
     try:
-        return load(path.read_bytes())
+        found: dict[str, Tensor] = load(path.read_bytes())
     except (OSError, SafetensorError) as error:
         raise BrokenClaim(f"{path} cannot be read: {error}") from error
+    if lacking := {MAPS, INPUTS, TARGET} - set(found):
+        raise BrokenClaim(f"{path} holds no {' and no '.join(sorted(lacking))}")
+    return found
+
+
+def _check_scores(record: Record, stored: Mapping[str, Tensor]) -> None:
+    """See that each score is the mean or median of its values; a leak's has other sources.
+
+    Raises:
+        BrokenClaim: one is neither.
+    """
+    for name, score in record.scores.items():
+        values = stored.get(_VALUES + name)
+        if values is None:
+            raise BrokenClaim(f"{record.case}: no values are stored for its {name}")
+        known = [mean_of(values, score.better).score.value]
+        if bool((values.nan_to_num(0) >= 0).all()):
+            known.append(median_of(values, score.better).score.value)
+        if not any(abs(score.value - value) <= 1e-9 * (1 + abs(value)) for value in known):
+            raise BrokenClaim(f"{record.case}: its {name} does not follow from its values")
 
 
 def _question(case: Case, bench: Bench) -> Question:
@@ -106,13 +150,16 @@ def _question(case: Case, bench: Bench) -> Question:
         rows = setting.right.nonzero().flatten()[: bench.plan.limit or _INPUTS]
         if not len(rows):
             raise NotApplicable("the model reads no input rightly, so there is nothing to explain")
-        split = setting.split.at(rows)
+        split, train = setting.split.at(rows), bench.dataset.train
         known["question"] = Question(
             cast(Classifier, setting.module),
             split.x.to(device),
             split.y.to(device),
-            bench.dataset.train.x[:_BACKGROUND].to(device),
+            train.x[:_BACKGROUND].to(device),
             (split.low, split.high),
+            shuffled=cache(lambda: learnt_shuffled(bench, case.seed)),
+            pool=train.x[:_POOL].to(device),
+            fresh=bench.dataset.test.x[:_FRESH].to(device),
             seed=case.seed,
         )
     return known["question"]
@@ -121,20 +168,24 @@ def _question(case: Case, bench: Bench) -> Question:
 def _side_by_side(blank: Record, bench: Bench) -> Record:
     """Return how methods agree, and on which figures one cannot be told from a random map."""
     done = [r for r in bench.group if r.kind == "attribution" and r.status == "done"]
+    model = blank.case.removesuffix(ASIDE)
+    labels = {record.case: record.case.removeprefix(model) for record in done}
     random = next((r for r in done if r.plugin == NOTHING), None)
     if random is None:
         raise NotApplicable("the random row was not finished, so there is nothing to compare with")
     stored = {record.case: read(bench.home(record.case) / SAMPLES) for record in done}
     notes = []
-    for metric in random.scores:
+    for metric in [name for name in random.scores if name not in PRICES]:
         rows = [r for r in done if r is not random and metric in r.scores]
         gaps = _gaps(metric, rows, random, stored)
         weak = [
-            name for name, gap in gaps.items() if gap.verdict != "better" and name not in REFERENCES
+            labels[case]
+            for case, gap in gaps.items()
+            if gap.verdict != "better" and labels[case] not in REFERENCES
         ]
         if weak:
             notes.append(f"{metric}: no better than a random map: {', '.join(weak)}")
-    maps = {record.plugin: _parts(record, stored[record.case], bench) for record in done}
+    maps = {labels[r.case]: _parts(r, stored[r.case]) for r in done}
     pairs = agreement(maps) if len(maps) > 1 else {}
     return replace(
         blank,
@@ -148,7 +199,7 @@ def _side_by_side(blank: Record, bench: Bench) -> Record:
 def _gaps(
     metric: str, rows: list[Record], random: Record, stored: Mapping[str, Mapping[str, Tensor]]
 ) -> dict[str, Difference]:
-    """Return each method's lead over the random one, paired, corrected for their number (Holm)."""
+    """Return case → its lead over the random one, paired, corrected for their number (Holm)."""
 
     def measured(record: Record) -> Measured:
         score: Score = record.scores[metric]
@@ -157,18 +208,15 @@ def _gaps(
     found: dict[str, Difference] = {}
     for record in rows:
         try:
-            found[record.plugin] = compare(measured(record), measured(random))
+            found[record.case] = compare(measured(record), measured(random))
         except NotApplicable:  # no input has a value of both
             continue
     return dict(zip(found, holm(list(found.values())), strict=True))
 
 
-def _parts(record: Record, stored: Mapping[str, Tensor], bench: Bench) -> Tensor:
+def _parts(record: Record, stored: Mapping[str, Tensor]) -> Tensor:
     """Return each entry's part, so that influences and attributions can be compared."""
     method = choose("attribution", record.plugin)
-    question = bench.memory["question"]["question"] if "question" in bench.memory else None
-    x = question.x.cpu() if question else torch.zeros_like(stored[_MAPS])
-    told = Explained(
-        x, torch.zeros(len(x), dtype=torch.long), stored[_MAPS], method.plugin.facts["influence"]
-    )
-    return told.parts(torch.zeros_like(x))
+    influence = method.plugin.facts["influence"]
+    told = Explained(stored[INPUTS], stored[TARGET], stored[MAPS], influence)
+    return told.parts(torch.zeros_like(told.x))

@@ -19,12 +19,14 @@ class Leak:
     """Agreement on fresh inputs of copies made from so many queries, the best of two thieves'.
 
     `explained` saw explanations with the logits, `answered` the logits alone. Higher agreement is
-    better for the thief, so worse for the owner.
+    better for the thief, so worse for the owner. `hits` (M,) are the fresh inputs on which the
+    copy from the most explanations agrees.
     """
 
     queries: tuple[int, ...]
     explained: tuple[Score, ...]
     answered: tuple[Score, ...]
+    hits: Tensor
 
     def queries_to(self, agreement: float, *, explained: bool = True) -> int | None:
         """Return the first number of queries that reached the agreement, or None."""
@@ -65,8 +67,7 @@ def leak(
         raise BadOption(f"leak: points={points} must be 1 or more")
     with frozen(model), torch.no_grad():
         truth = in_blocks(model, fresh).argmax(1) if len(fresh) else fresh
-        logits = in_blocks(model, pool[:1])
-    classes = logits.shape[1]
+        classes = in_blocks(model, pool[:1]).shape[1]
     most = max(points) * classes
     if len(pool) < most or not len(fresh):
         raise BadInput(
@@ -78,20 +79,19 @@ def leak(
     slopes = _slopes(explain, pool[: max(points)], classes, influence)
     known, new = pool[:most].flatten(1).double(), fresh.flatten(1).double()
     with_maps, without = [], []
+    hits = torch.zeros(len(truth), device=truth.device)
     for count in sorted(points):
         asked = count * classes
-        thieves = (
-            _one_plane(known[:count], logits[:count], slopes[:count], new),
-            _nearest_plane(known[:count], logits[:count], slopes[:count], new),
-        )
-        with_maps.append(_best(thieves, truth))
+        seen = known[:count], logits[:count], slopes[:count], new
+        hits = _best((_one_plane(*seen), _nearest_plane(*seen)), truth)
+        with_maps.append(proportion(int(hits.sum()), len(truth)))
         plain = (
             _least_squares(known[:asked], logits[:asked], new),
             logits[torch.cdist(new, known[:asked]).argmin(1)],
         )
-        without.append(_best(plain, truth))
+        without.append(proportion(int(_best(plain, truth).sum()), len(truth)))
     counts = tuple(count * classes for count in sorted(points))
-    return Leak(counts, tuple(with_maps), tuple(without))
+    return Leak(counts, tuple(with_maps), tuple(without), hits)
 
 
 def _slopes(explain: Explain, x: Tensor, classes: int, influence: bool) -> Tensor:
@@ -129,6 +129,8 @@ def _least_squares(known: Tensor, logits: Tensor, new: Tensor) -> Tensor:
     return (new - middle) @ away.T @ torch.linalg.solve(inner, logits - level) + level
 
 
-def _best(answers: tuple[Tensor, ...], truth: Tensor) -> Score:
-    right = max(int((answer.argmax(1) == truth).sum()) for answer in answers)
-    return proportion(right, len(truth))
+def _best(answers: tuple[Tensor, ...], truth: Tensor) -> Tensor:
+    """Return where the better thief agrees (M,), as 0 and 1."""
+    return max(
+        ((a.argmax(1) == truth).double() for a in answers), key=lambda hits: float(hits.sum())
+    )

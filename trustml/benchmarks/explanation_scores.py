@@ -17,11 +17,15 @@ RESAMPLES = 4000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """One number a sample (B,) and their score; `undefined` samples have none (NaN)."""
+    """One number a sample (B,) and their score; `undefined` samples have none (NaN).
+
+    `note` is what a reader of the score should know.
+    """
 
     values: Tensor
     score: Score
     undefined: int = 0
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from trustml import registry
-from trustml.benchmarks.explanations import Question, examine
+from trustml.benchmarks.explanation_question import Question
+from trustml.benchmarks.explanations import examine
 from trustml.benchmarks.place import device_of
 from trustml.benchmarks.plan import check_seed
 from trustml.benchmarks.setting import blaming, load_data

@@ -19,6 +19,7 @@ from trustml.options import number
 from trustml.records import to_line
 from trustml.reports.curve import curve_picture
 from trustml.reports.detector_pictures import detector_pictures
+from trustml.reports.explanation_pictures import explanation_pictures
 from trustml.reports.table import render
 from trustml.reports.tables import console
 
@@ -92,11 +93,12 @@ def report(
         if len(done) < planned:
             count = f"{len(done)} of {planned} cases are finished."
             screen.print(f"{count} {_go_on(folder)}", soft_wrap=True)
-        drawn = detector_pictures(folder) if pictures else []
+        drawn = [*detector_pictures(folder), *explanation_pictures(folder)] if pictures else []
         if drawn:
             names = ", ".join(path.stem for path in drawn[:_SHOWN])
             names += ", …" if len(drawn) > _SHOWN else ""
-            screen.print(f"{len(drawn)} pictures (PNG) lie beside it: {names}")
+            lie = "picture (PNG) lies" if len(drawn) == 1 else "pictures (PNG) lie"
+            screen.print(f"{len(drawn)} {lie} beside it: {names}")
         if curve:
             screen.print(f"The curve is drawn in {_draw_curve(folder)}", soft_wrap=True)
         screen.print(f"The run lies in {folder}", soft_wrap=True)

@@ -22,10 +22,21 @@ _STABLE = {
     "maximum sensitivity": "sensi-\ntivity",
     "maximum sensitivity, attacked": "attacked\nsensit.",
     "stability under attack": "stable un-\nder attack",
+    "queries to 99 %": "queries\nto 99 %",
+    "leaked agreement": "leaked\nagreem.",
+}
+_OF_MODEL = {
     "parameter randomisation": "random\nweights",
+    "complexity rise": "complex-\nity rise",
+    "data randomisation": "random\nlabels",
     "mosaic localisation": "mosaic",
     "trigger localisation": "trigger",
 }
+_TABLES = (
+    ("faithful?", _FAITHFUL),
+    ("of this model, and of the right place?", _OF_MODEL),
+    ("stable? and what they cost", _STABLE),
+)
 _KNOW_NOTHING = ("random", "blurred_random")
 
 
@@ -36,9 +47,11 @@ def explanation_tables(group: Sequence[Record], model: str, data: str) -> Iterat
     labels = apart([(record.plugin, record.options) for record in rows])
     done = [record for record in rows if record.status == "done"]
     named = dict(zip((record.case for record in rows), labels, strict=True))
-    for title, columns in (("faithful?", _FAITHFUL), ("stable, and of this model?", _STABLE)):
+    for title, columns in _TABLES:
         yield _table(done, named, columns, f"{model} on {data}: explanations {title}")
-    yield from remarks(rows, labels)
+    # A note that stands in every finished row is said once, of all of them.
+    for some in (done, [record for record in rows if record.status != "done"]):
+        yield from remarks(some, [named[record.case] for record in some])
     yield from (Text(f"note: {note}", style="yellow") for r in aside for note in r.notes)
     yield Text(verdict(done, named, aside), style="bold")
     yield Text("")

@@ -21,9 +21,9 @@ PACKAGE = HOME / "trustml"
 FLOORS = (
     ("contracts", "errors"),
     (
-        "access", "affine", "baselines", "catalogue", "countermeasures", "facts", "files",
-        "geometry", "images", "options", "precision", "progress", "randomness", "recipes", "records",
-        "registry", "splits", "symmetry", "threats", "victim",
+        "access", "affine", "asking", "baselines", "catalogue", "countermeasures", "deployment", "facts", "files",
+        "fingerprint", "geometry", "images", "options", "precision", "progress", "randomness",
+        "recipes", "records", "registry", "splits", "symmetry", "threats", "victim",
     ),
     (
         "bayes", "bootstrap", "bounds", "calibration", "confidence", "conformal", "gate",

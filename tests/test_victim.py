@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from trustml.asking import on_levels
 from trustml.contracts import Access, Domain, Terms
 from trustml.errors import BadInput, BudgetSpent, MethodFailed, NotApplicable, Refused
-from trustml.victim import Service, least_access, least_budget, on_levels
+from trustml.victim import Service, least_access, least_budget
 
 DOMAIN = Domain((2, 3), 4)
 

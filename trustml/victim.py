@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from trustml.access import frozen, in_blocks
+from trustml.asking import allowed
 from trustml.contracts import Access, Classifier, Domain, Terms, Victim
 from trustml.errors import BadInput, BudgetSpent, MethodFailed, NotApplicable
 
 # One shape for all passes, so that an answer hardly depends on who shares the call (its rounding
 # may, on a row's place in the block); small, because searches ask one row at a time.
 BLOCK = 64
-LEVELS = 255
 
 Gate = Callable[[Tensor, Tensor], None]
 Mask = Callable[[Tensor], Tensor]
@@ -116,7 +116,7 @@ class Service:
                 f"by x.to(victim.dtype), so that you know what was asked"
             )
         x = x.detach().to(self.dtype)
-        x = _allowed(x, self.domain, self.terms.inputs)
+        x = allowed(x, self.domain, self.terms.inputs)
         if len(x) > self.left:
             raise BudgetSpent(
                 f"the budget is {self.terms.budget} queries; {self.queries} were asked and "
@@ -224,32 +224,3 @@ class _Cast:
 
     def features(self, x: Tensor, /) -> Tensor:
         return self._model.features(x)
-
-
-def _allowed(x: Tensor, domain: Domain, inputs: str) -> Tensor:
-    """Return x, its 8-bit levels exact; refuse what the terms do not take."""
-    if not bool(torch.isfinite(x).all()):
-        raise BadInput("a query is not finite: NaN and infinity are never answered")
-    if inputs == "free":
-        return x
-    if bool(((x < domain.low) | (x > domain.high)).any()):
-        raise BadInput(
-            f"a query reaches from {float(x.min()):g} to {float(x.max()):g}; this victim takes "
-            f"inputs in [{domain.low:g}, {domain.high:g}]"
-        )
-    if inputs == "box":
-        return x
-    exact = on_levels(x, domain)
-    if bool(((x - exact).abs() > 1e-6 * (domain.high - domain.low)).any()):
-        raise BadInput(
-            "a query lies between 8-bit levels; this victim takes multiples of 1/255 of the box: "
-            "use victim.on_levels"
-        )
-    return exact
-
-
-def on_levels(x: Tensor, domain: Domain) -> Tensor:
-    """Return the nearest 8-bit inputs to x, within the box."""
-    step = (domain.high - domain.low) / LEVELS
-    level = ((x - domain.low) / step).round().clamp(0, LEVELS)
-    return (level * step + domain.low).clamp(domain.low, domain.high)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from trustml.asking import ask, asked
 from trustml.contracts import Access, Victim
-from trustml.stealing._designs import ask, asked
 from trustml.stealing._seeds import Seeds
 
 

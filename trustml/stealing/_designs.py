@@ -5,8 +5,8 @@ from math import isqrt, prod
 import torch
 from torch import Tensor
 
-from trustml.contracts import Terms, Victim
-from trustml.victim import on_levels
+from trustml.asking import asked
+from trustml.contracts import Victim
 
 
 def basis(victim: Victim) -> Tensor:
@@ -56,21 +56,6 @@ def hadamard(least: int) -> Tensor:
     matrix = torch.ones(order, order, dtype=torch.float64)
     matrix[1:, 1:] = character[(place[:, None] - place[None, :]) % prime]
     return matrix
-
-
-def asked(x: Tensor, victim: Victim) -> Tensor:
-    """Return the nearest inputs to x that the victim takes, in float64: what is really asked."""
-    terms: Terms = victim.terms
-    if terms.inputs != "free":
-        x = x.clamp(victim.domain.low, victim.domain.high)
-    if terms.inputs == "8-bit":
-        x = on_levels(x, victim.domain)
-    return x.to(victim.dtype).double()
-
-
-def ask(victim: Victim, points: Tensor) -> Tensor:
-    """Return the answers (B, K) in float64 to points (B, D), which are as `asked` gives them."""
-    return victim(points.to(victim.dtype).view(-1, *victim.domain.shape)).double()
 
 
 def _is_prime(number: int) -> bool:

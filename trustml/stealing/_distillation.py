@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
+from trustml.asking import asked
 from trustml.contracts import Access, Theft, Victim
 from trustml.errors import BadOption, MethodFailed, NotApplicable
-from trustml.stealing._designs import asked
 from trustml.training import device_of, seeded, threads_for
 from trustml.victim import least_budget
 

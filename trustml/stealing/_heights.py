@@ -10,9 +10,9 @@ from math import prod
 import torch
 from torch import Tensor
 
+from trustml.asking import ask, asked
 from trustml.contracts import Access, Victim
 from trustml.errors import MethodFailed
-from trustml.stealing._designs import ask, asked
 
 # Below this a probability has lost digits to underflow.
 TINY = {torch.float32: 1e-37, torch.float64: 1e-300}

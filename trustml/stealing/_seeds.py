@@ -6,8 +6,8 @@ from math import prod
 import torch
 from torch import Tensor
 
+from trustml.asking import ask, asked
 from trustml.contracts import Access, Victim
-from trustml.stealing._designs import ask, asked
 
 ROUNDS = 8
 FEW = 4  # a class with less than this part of its even share is looked for

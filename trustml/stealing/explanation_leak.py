@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
+from trustml.asking import asked
 from trustml.contracts import Access, Symmetry, Theft, Victim
 from trustml.errors import BadOption, MethodFailed, NotApplicable
 from trustml.registry import stealer
 from trustml.stealing._copies import AffineCopy
-from trustml.stealing._designs import asked
 from trustml.stealing._distillation import BATCH, LEAST_STEPS, Learnt, agreement, soft_labels
 from trustml.stealing._synthetic import smooth
 from trustml.symmetry import centred

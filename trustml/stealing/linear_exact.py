@@ -7,11 +7,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from trustml.asking import ask, asked
 from trustml.contracts import Access, Symmetry, Theft, Victim
 from trustml.errors import BadOption, MethodFailed, NotApplicable
 from trustml.registry import stealer
 from trustml.stealing._copies import AffineCopy
-from trustml.stealing._designs import ask, asked, basis, signs
+from trustml.stealing._designs import basis, signs
 from trustml.symmetry import centred
 from trustml.victim import least_access, least_budget
 

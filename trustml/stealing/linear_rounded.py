@@ -6,11 +6,11 @@ from math import ceil, prod
 import torch
 from torch import Tensor, nn
 
+from trustml.asking import ask, asked
 from trustml.contracts import Access, Theft, Victim
 from trustml.errors import BadOption
 from trustml.registry import stealer
 from trustml.stealing._copies import AffineCopy
-from trustml.stealing._designs import ask, asked
 from trustml.symmetry import centred
 from trustml.victim import least_access, least_budget
 

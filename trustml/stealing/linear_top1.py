@@ -6,12 +6,13 @@ from math import ceil, prod
 import torch
 from torch import Tensor, nn
 
+from trustml.asking import ask, asked
 from trustml.contracts import Access, Theft, Victim
 from trustml.errors import BadOption, NotApplicable
 from trustml.registry import stealer
 from trustml.stealing._borders import shift_free
 from trustml.stealing._copies import AffineCopy
-from trustml.stealing._designs import ask, asked, basis
+from trustml.stealing._designs import basis
 from trustml.stealing._segments import a_optimal
 from trustml.stealing._top_fit import Tops, fitted, polished, slopes
 from trustml.victim import least_access, least_budget

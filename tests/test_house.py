@@ -21,12 +21,12 @@ PACKAGE = HOME / "trustml"
 FLOORS = (
     ("contracts", "errors"),
     (
-        "access", "affine", "asking", "baselines", "catalogue", "countermeasures", "deployment", "facts", "files",
-        "fingerprint", "geometry", "images", "options", "precision", "progress", "randomness",
-        "recipes", "records", "registry", "splits", "symmetry", "threats", "victim",
+        "access", "affine", "asking", "baselines", "catalogue", "countermeasures", "deployment",
+        "facts", "files", "fingerprint", "geometry", "images", "options", "oracle", "precision",
+        "progress", "randomness", "recipes", "records", "registry", "splits", "symmetry", "threats", "victim",
     ),
     (
-        "bayes", "bootstrap", "bounds", "calibration", "confidence", "conformal", "gate",
+        "bayes", "bootstrap", "bounds", "calibration", "confidence", "conformal", "fitted", "gate",
         "guarding", "metrics", "partners", "ranks", "separation", "store", "training",
         "weights",
     ),

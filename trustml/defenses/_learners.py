@@ -3,38 +3,12 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trustml.access import in_blocks
 from trustml.contracts import Split
 from trustml.errors import BadInput, BadOption
-from trustml.recipes import read_recipe
-from trustml.registry import get
-from trustml.training import fit, seeded
-
-HELD = 10  # one sample in so many says when to stop
-
-
-def fitted(split: Split, recipe: str, seed: int = 0) -> nn.Module:
-    """Return a model of the recipe, fitted on nine tenths of the split and stopped by the tenth.
-
-    Raises:
-        TrustError: there is no such model, or it cannot be fitted.
-    """
-    chosen = read_recipe(recipe)
-    if chosen.safeguards or chosen.weights is not None:
-        raise BadOption(
-            f"model={recipe!r}: a plain model is trained here, no safeguards or weights"
-        )
-    with seeded(seed):
-        module: nn.Module = get("model", chosen.model.plugin.name).function(
-            split.domain, **chosen.own
-        )
-    module.to(split.x.device)
-    order = _order(len(split), seed).to(split.x.device)
-    held = max(1, len(split) // HELD)
-    fit(module, split.at(order[held:]), split.at(order[:held]), chosen.training, seed)
-    return module
+from trustml.fitted import fitted, shuffled
 
 
 def cross_validated(split: Split, recipe: str, folds: int, trusted: Tensor) -> Tensor:
@@ -55,7 +29,7 @@ def cross_validated(split: Split, recipe: str, folds: int, trusted: Tensor) -> T
         raise BadOption(f"folds={folds} is not allowed: 2 or more")
     if len(split) < 2 * folds:
         raise BadInput(f"{len(split)} samples are too few for {folds} folds")
-    fold = _order(len(split), 0).argsort().to(split.x.device) % folds
+    fold = shuffled(len(split), 0).argsort().to(split.x.device) % folds
     found = torch.zeros(len(split), split.classes, device=split.x.device)
     for number in range(folds):
         module = fitted(split.at((fold != number) & trusted), recipe, number)
@@ -83,7 +57,3 @@ def check_share(safeguard: str, name: str, share: float) -> None:
     """
     if not 0 < share < 1:
         raise BadOption(f"{safeguard}: {name}={share:g} is not allowed: above 0 and below 1")
-
-
-def _order(count: int, seed: int) -> Tensor:
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))

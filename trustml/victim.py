@@ -31,6 +31,8 @@ class Service:
         *,
         gates: Sequence[Gate] = (),
         masks: Sequence[Mask] = (),
+        speaks: Access = Access.LOGITS,
+        padded: bool = True,
     ) -> None:
         """Serve `model`, which is copied where another precision is wanted, and never changed.
 
@@ -41,12 +43,20 @@ class Service:
             terms: what is answered, to what, how often.
             gates: each sees a call's inputs and labels (B,), and may raise Refused.
             masks: each changes probabilities (B, K), in this order, before they are shown.
+            speaks: what the model itself answers, at least what the terms say.
+            padded: whether the last block of a call may be filled up with rows that nobody asked.
 
         Raises:
             BadInput: terms that cannot be kept.
         """
         self.domain, self.terms = domain, terms or Terms()
         _check_terms(self.terms, domain, masks)
+        if self.terms.answers > speaks:
+            raise BadInput(
+                f"a victim that is told {speaks.name.lower()} cannot answer "
+                f"{self.terms.answers.name.lower()}"
+            )
+        self._speaks, self._padded = speaks, padded
         self.dtype: torch.dtype = getattr(torch, self.terms.precision)
         self._model = _in_precision(model, self.dtype)
         self._gates, self._masks = tuple(gates), tuple(masks)
@@ -86,7 +96,7 @@ class Service:
             Refused: a gate turned it away; it was counted.
             MethodFailed: the model answered NaN, infinity or another shape.
         """
-        if self.terms.explains == "nothing":
+        if self.terms.explains == "nothing" or self._speaks < Access.LOGITS:
             raise NotApplicable("this victim explains nothing: its terms have no explanations")
         x = self._admitted(x).detach().requires_grad_(True)
         with torch.enable_grad(), frozen(self._model):
@@ -126,7 +136,7 @@ class Service:
         return x
 
     def _logits(self, x: Tensor) -> Tensor:
-        logits = in_blocks(self._model, x, BLOCK) if len(x) else x.new_zeros(0, self.domain.classes)
+        logits = self._said(x) if len(x) else x.new_zeros(0, self.domain.classes)
         if logits.shape[1] != self.domain.classes:
             raise MethodFailed(
                 f"the victim answered {logits.shape[1]} values a query; "
@@ -138,12 +148,17 @@ class Service:
             raise MethodFailed(f"the victim's answer to query {number} is not finite")
         return logits
 
+    def _said(self, x: Tensor) -> Tensor:
+        if self._padded:
+            return in_blocks(self._model, x, BLOCK)
+        return torch.cat([in_blocks(self._model, part, len(part)) for part in x.split(BLOCK)])
+
     def _shown(self, x: Tensor, logits: Tensor) -> Tensor:
         for gate in self._gates:
             gate(x, logits.argmax(1))
         if self.terms.answers == Access.LOGITS:
             return logits
-        shown = logits.softmax(1)
+        shown = logits.softmax(1) if self._speaks == Access.LOGITS else logits
         for mask in self._masks:
             shown = mask(shown)
         # Without a mask the label is the logits': a softmax can round two of them to one value.

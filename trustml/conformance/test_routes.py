@@ -18,7 +18,7 @@ ROUTES = [pytest.param(plugin, id=plugin.name) for plugin in all_of("route")]
 on_every_route = pytest.mark.parametrize("plugin", ROUTES)
 Tampering = Callable[[Tensor, Tensor, Random], Tensor]
 # What is prepared in many steps is prepared in few, too, as far as these tests can tell.
-SHORT = {"steps": 5, "draws": 2}
+SHORT = {"steps": 5, "draws": 2, "queries": 6}
 
 
 def seen(place: Scene) -> Split:

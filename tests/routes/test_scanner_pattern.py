@@ -1,0 +1,39 @@
+"""The scanner's pattern against the best one, which a weighed sum gives away."""
+
+import pytest
+import torch
+
+from tests.routes.models import Watchful, Weighing, mail, numbers
+from trustml.errors import BadOption
+from trustml.routes.scanner_pattern import scanner_pattern
+
+WEIGHTS = torch.randn(1, 6, 6, generator=torch.Generator().manual_seed(0))
+MOST = 0.1 * float(WEIGHTS.abs().sum())  # what a pattern of 0.1 can add to the sum at most
+GRAY = 0.5 * float(WEIGHTS.sum())
+
+
+@pytest.mark.parametrize(("share", "won"), [(0.95, True), (1.05, False)])
+def test_it_reaches_the_best_pattern_and_not_more(share: float, won: bool) -> None:
+    """Far from the walls eps · sign(w) adds eps · |w|₁; a border 5 % nearer falls, farther not."""
+    split = mail()
+    model = Weighing(WEIGHTS, GRAY + share * MOST)
+    change = scanner_pattern(model, split, random=numbers(split), epsilon=0.1)
+    moved = change(split.x, split.y, numbers(split))
+    assert float((moved - split.x).abs().max()) <= 0.1 + 1e-6
+    assert torch.equal(moved - split.x, (moved - split.x)[:1].expand_as(moved)), "one for all"
+    assert bool((model(moved).argmax(1) == 1).all()) == won
+
+
+def test_it_goes_past_the_gate_too() -> None:
+    """What is near the border goes to a person: the sum must pass it by `near`, and can."""
+    split = mail()
+    model = Watchful(Weighing(WEIGHTS, GRAY + 0.5 * MOST), near=0.4 * MOST)
+    change = scanner_pattern(model, split, random=numbers(split), epsilon=0.1)
+    assert bool((model(change(split.x, split.y, numbers(split))).argmax(1) == 1).all())
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1.5, float("nan")])
+def test_an_epsilon_that_is_no_share_is_refused(epsilon: float) -> None:
+    split = mail()
+    with pytest.raises(BadOption, match="epsilon"):
+        scanner_pattern(Weighing(WEIGHTS, 0), split, random=numbers(split), epsilon=epsilon)

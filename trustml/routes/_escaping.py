@@ -1,0 +1,144 @@
+"""What routes share: the attacker's aim, its own mail a part at a time, and its universal pattern.
+
+A model may answer one class more than the data have: the last one is "a person looks at it", which
+an attacker who knows the gate wants as little as the right class.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trustml.access import in_blocks
+from trustml.contracts import Random, Split
+from trustml.errors import BadInput, BadOption, NotApplicable
+from trustml.geometry import like
+
+# Places a mask or pattern into images: (x, their random numbers, step) → x
+Applied = Callable[[Tensor, Tensor, Random, int], Tensor]
+PART = 128  # samples that a step looks at
+MOMENTUM = 0.9
+
+
+def escape(logits: Tensor, y: Tensor, classes: int) -> Tensor:
+    """Return (B,) how far the answer is on the attacker's side: above 0 it is what they want.
+
+    The best wrong class above the right one, and above the person's where there is one.
+    """
+    rows = y[:, None]
+    wrong = logits[:, :classes].scatter(1, rows, -torch.inf).amax(1)
+    held = torch.cat([logits.gather(1, rows), logits[:, classes:]], 1).amax(1)
+    return wrong - held
+
+
+def escaped(model: Any, x: Tensor, y: Tensor, classes: int) -> Tensor:
+    """Return (B,) bool: what is misread, and not sent to a person."""
+    with torch.no_grad():
+        return escape(in_blocks(model, x), y, classes) > 0
+
+
+def shortfall(model: Any, x: Tensor, split: Split, y: Tensor, unit: float) -> Tensor:
+    """Return the scalar that an attacker makes small; what is won already hardly counts."""
+    gap = escape(model(x), y, split.classes) / unit
+    return torch.nn.functional.softplus(-gap).mean()
+
+
+def unit_of(model: Any, seen: Split) -> float:
+    """Return the spread of margins over clean mail, in which gaps are measured.
+
+    Raises:
+        BadInput: the attacker has no mail of its own.
+    """
+    if not len(seen):
+        raise BadInput("a route is prepared on mail of the attacker's own, and there is none")
+    with torch.no_grad():
+        gaps = escape(in_blocks(model, seen.x), seen.y, seen.classes)
+    spread = float(gaps[gaps.isfinite()].std(unbiased=False))
+    return spread if spread > 0 else 1.0
+
+
+def parts(seen: Split, random: Random, steps: int) -> Iterator[tuple[int, Tensor]]:
+    """Yield (step, rows): for each step another part of the attacker's mail."""
+    for step in range(steps):
+        lot = random.uniform((1,), "part", step)[:, 0]
+        yield step, lot.argsort(stable=True)[:PART].to(seen.x.device)
+
+
+def universal(
+    model: Any, seen: Split, random: Random, start: Tensor, how: tuple[Applied, Tensor, int]
+) -> Tensor:
+    """Return the pattern that misleads most of the attacker's mail, by steps along the sign.
+
+    Args:
+        model: what is looked at.
+        seen: the attacker's mail.
+        random: its numbers.
+        start: the pattern to begin with; NaN-free, within the limits.
+        how: how a pattern changes images, its limits (2, *S), and how many steps.
+    """
+    apply, (least, most), steps = how
+    unit, pattern, best = unit_of(model, seen), start, start
+    score, pace = -1.0, torch.zeros_like(start)
+    for step, rows in parts(seen, random, steps):
+        x, y, own = seen.x[rows], seen.y[rows], random.at(rows.cpu())
+        here = pattern.detach().requires_grad_()
+        with torch.enable_grad():
+            lack = shortfall(model, apply(x, here, own, step), seen, y, unit)
+        (slope,) = torch.autograd.grad(lack, here)
+        pace = MOMENTUM * pace + slope / slope.abs().sum().clamp_min(1e-30)
+        length = 0.2 * (most - least) * (1 - step / steps) + 0.01 * (most - least)
+        pattern = (pattern - length * pace.sign()).clamp(least, most)
+        if (step + 1) % max(1, steps // 5) == 0 or step + 1 == steps:
+            won = success(model, seen, lambda z: apply(z, pattern, random, -1))  # noqa: B023
+            if won > score:
+                score, best = won, pattern
+    return best
+
+
+def success(model: Any, seen: Split, change: Callable[[Tensor], Tensor]) -> float:
+    """Return the share of the attacker's mail that escapes once it is changed."""
+    with torch.no_grad():
+        return float(escaped(model, change(seen.x), seen.y, seen.classes).double().mean())
+
+
+def check_share(route: str, **shares: float) -> None:
+    """Refuse a share outside (0, 1].
+
+    Raises:
+        BadOption: one is outside, or NaN.
+    """
+    for name, share in shares.items():
+        if not 0 < share <= 1:
+            raise BadOption(f"{route}: {name}={share:g} is not allowed: above 0, up to 1")
+
+
+def check_counts(route: str, **counts: int) -> None:
+    """Refuse counts that are none.
+
+    Raises:
+        BadOption: one is below 1.
+    """
+    for name, count in counts.items():
+        if count < 1:
+            raise BadOption(f"{route}: {name}={count} is not allowed: 1 or more")
+
+
+def image_sides(route: str, split: Split) -> tuple[int, int, int]:
+    """Return channels, height and width.
+
+    Raises:
+        NotApplicable: the inputs have no two axes of space.
+    """
+    shape = tuple(split.x.shape[1:])
+    if len(shape) != 3:
+        raise NotApplicable(
+            f"{route} needs images (channels, height, width), and these inputs have the shape "
+            f"{shape}: scanner_pattern, gain_drift and envelope_noise take any shape"
+        )
+    return shape[0], shape[1], shape[2]
+
+
+def along(values: Tensor, x: Tensor) -> Tensor:
+    """Return values (B,) of the samples' random numbers, shaped and placed to work on x."""
+    return like(values.to(x), x)

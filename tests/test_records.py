@@ -10,7 +10,7 @@ from hypothesis import strategies as some
 
 from trustml.contracts import Cost, Record, Score
 from trustml.errors import BadInput
-from trustml.records import SCHEMA, from_line, plain, read_records, to_line
+from trustml.records import SCHEMA, from_line, plain, read_history, read_records, to_line
 
 numbers = some.floats(allow_nan=False, allow_infinity=False)
 # Characters that end a line for Python (U+2028, NEL, form feed) are among them.
@@ -57,7 +57,10 @@ def test_records_are_the_same_after_their_file(
 ) -> None:
     path = tmp_path_factory.mktemp("run") / "records.jsonl"
     path.write_text("".join(to_line(record) + "\n" for record in written))
-    assert read_records(path) == written
+    assert read_history(path) == written
+    last = {record.case: record for record in written}
+    assert {record.case: record for record in read_records(path)} == last
+    assert [record.case for record in read_records(path)] == list(last)
 
 
 def test_the_last_line_that_a_kill_cut_short_is_left_out(tmp_path: Path) -> None:
@@ -67,7 +70,7 @@ def test_the_last_line_that_a_kill_cut_short_is_left_out(tmp_path: Path) -> None
         path.write_bytes(whole + whole[:cut])
         assert read_records(path) == [ONE]
     path.write_bytes(whole + whole)
-    assert read_records(path) == [ONE, ONE]
+    assert read_history(path) == [ONE, ONE]
 
 
 def test_no_file_holds_no_records(tmp_path: Path) -> None:

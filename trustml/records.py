@@ -54,7 +54,16 @@ def plain(values: Json) -> Json:
 
 
 def read_records(path: Path) -> list[Record]:
-    """Return the records of a file; a last line that a kill cut short is left out.
+    """Return the last record of each case of a file, in the order in which the cases first came.
+
+    Raises:
+        BadInput: the file cannot be read, or a complete line of it is not a record.
+    """
+    return list({record.case: record for record in read_history(path)}.values())
+
+
+def read_history(path: Path) -> list[Record]:
+    """Return every record of a file; a last line that a kill cut short is left out.
 
     Raises:
         BadInput: the file cannot be read, or a complete line of it is not a record.

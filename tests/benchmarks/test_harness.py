@@ -369,3 +369,41 @@ def test_a_record_says_what_it_takes_to_run_it_again(run: Run, plan: Plan, tmp_p
     assert {"device", "torch", "python", "trustml", "commit", "threads"} <= set(record.place)
     assert isinstance(record.cost, Cost)
     assert json.loads((tmp_path / "run" / PLAN).read_text())["seed"] == 3
+
+
+def test_what_failed_is_tried_again(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server is down during one attack: resumed, the run is that of one that never was down.
+
+    The worst case of all is made again, too: it was about rows that have changed.
+    """
+    whole = run(folder=tmp_path / "whole")
+    examined = harness._examined
+
+    def down(running: Any, case: Any) -> Record:
+        record = examined(running, case)
+        if case.plugin != "aim":
+            return record
+        return replace(record, status="failed", reason="no answer", scores={}, samples="")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(harness, "_examined", down)
+        broken = run(folder=tmp_path / "broken")
+    assert [record.status for record in broken] == ["done", "failed", "skipped"]
+    assert _timeless(list(resume(tmp_path / "broken"))) == _timeless(whole)
+    assert _timeless(finished(tmp_path / "broken")) == _timeless(whole)
+    lines = (tmp_path / "broken" / RECORDS).read_text().splitlines()
+    assert len(lines) == 5  # the broken row and the old worst case are kept, but count no more
+    list(resume(tmp_path / "broken"))
+    assert len((tmp_path / "broken" / RECORDS).read_text().splitlines()) == 5
+
+
+def test_a_worst_case_that_a_kill_left_behind_is_made_again(run: Run, tmp_path: Path) -> None:
+    """The kill came after the second try of the attack, and before its worst case was made."""
+    whole = run(folder=tmp_path / "whole")
+    path = tmp_path / "whole" / RECORDS
+    lines = path.read_text().splitlines(keepends=True)
+    stale = lines[2].replace('"value": 0.', '"value": 0.1', 1)
+    path.write_text("".join([*lines[:2], stale, lines[1]]))
+    assert _timeless(list(resume(tmp_path / "whole"))) == _timeless(whole)

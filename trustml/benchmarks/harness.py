@@ -25,7 +25,7 @@ from trustml.errors import (
 )
 from trustml.files import append_line, locked, write_whole
 from trustml.recipes import read_recipe
-from trustml.records import read_records, to_line
+from trustml.records import read_history, read_records, to_line
 
 RECORDS = "records.jsonl"
 
@@ -50,6 +50,8 @@ def start(plan: Plan, folder: Path) -> Iterator[Record]:
 
 def resume(folder: Path) -> Iterator[Record]:
     """Continue a run that was stopped; yield every record, those of finished cases at once.
+
+    What failed is tried again, and with it each row about rows that have changed since.
 
     Raises:
         UsageError: the folder holds no run, or another process is at work in it.
@@ -103,16 +105,32 @@ class _Run:
 
 def _run(plan: Plan, todo: list[Case], dataset: Dataset, folder: Path) -> Iterator[Record]:
     exact_arithmetic()
-    records = {record.case: record for record in read_records(folder / RECORDS)}
+    history = read_history(folder / RECORDS)
+    records = {record.case: record for record in history}
+    made = {record.case: line for line, record in enumerate(history)}
     run = _Run(plan, dataset, folder, device_of(plan.device), {}, {}, records)
-    for case in todo:
-        if case.name not in records:
+    for number, case in enumerate(todo):
+        if _is_due(case, todo[:number], records, made):
             record = _examined(run, case)
             append_line(folder / RECORDS, to_line(record))
+            made[case.name] = len(history) + number
             records[case.name] = record
         # Also for cases of before: a kill can come between the record and this.
         shutil.rmtree(folder / CASES / case.name / "batches", ignore_errors=True)
         yield records[case.name]
+
+
+def _is_due(
+    case: Case, before: list[Case], records: dict[str, Record], made: dict[str, int]
+) -> bool:
+    """Return whether a case was never finished, or failed, or is about rows newer than itself."""
+    if case.name not in records or records[case.name].status == "failed":
+        return True
+    if case.text:
+        return False
+    pooled = case.kind == POOLED
+    own = [c for c in before if c.model == case.model and (pooled or c.seed == case.seed)]
+    return any(made[other.name] > made[case.name] for other in own)
 
 
 def _settled(run: _Run, case: Case) -> Setting | TrustError:

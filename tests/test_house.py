@@ -23,12 +23,13 @@ FLOORS = (
     (
         "access", "affine", "asking", "baselines", "catalogue", "countermeasures", "deployment",
         "facts", "files", "fingerprint", "geometry", "images", "options", "oracle", "precision",
-        "progress", "randomness", "recipes", "records", "registry", "splits", "symmetry", "threats", "victim",
+        "progress", "provenance", "randomness", "recipes", "records", "registry", "splits",
+        "symmetry", "threats", "victim",
     ),
     (
         "bayes", "bootstrap", "bounds", "calibration", "confidence", "conformal", "fitted", "gate",
-        "guarding", "metrics", "partners", "ranks", "separation", "store", "training",
-        "weights",
+        "guarding", "metrics", "partners", "promotion", "ranks", "separation", "store",
+        "training", "weights",
     ),
     (
         "attacks", "attributions", "data", "detectors", "models", "poisoning", "stealing",

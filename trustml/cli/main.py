@@ -7,6 +7,8 @@ from typing import Any
 import click
 
 from trustml.cli.bench import bench
+from trustml.cli.promotion import promote
+from trustml.cli.provenance import provenance
 from trustml.cli.words import DATA, DATA_DIR, DEVICE, JSON, PLUGIN, RUNS, SEED
 from trustml.errors import TrustError, UsageError
 
@@ -46,6 +48,8 @@ def cli(context: click.Context) -> None:
 
 
 cli.add_command(bench)
+cli.add_command(promote)
+cli.add_command(provenance)
 
 
 @cli.command(epilog="Example: trustml show trustml-runs/pgd-mlp-digits --picture fooled.png")

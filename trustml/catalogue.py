@@ -20,6 +20,7 @@ ROOMS = {
     "poison": "poisoning",
     "route": "routes",
     "inspection": "inspections",
+    "target": "targets",
 }
 Words = dict[str, ast.expr]
 
@@ -71,6 +72,8 @@ def _entry(kind: str, node: ast.FunctionDef, call: ast.Call, constants: Words) -
     options = {name: word for name, word in _defaults(node).items() if name not in GIVEN}
     if "training" in facts:
         options |= _training(facts.pop("training"))
+    if kind == "target":
+        options |= _fields("Interface")
     return Entry(
         kind,
         node.name,
@@ -128,10 +131,14 @@ def _decorator(kind: str) -> ast.FunctionDef:
 
 def _training(given: ast.expr) -> Words:
     """Return the options that every model has: how it is fitted, or a file with its weights."""
-    classes = [node for node in _body("contracts.py") if isinstance(node, ast.ClassDef)]
-    fields = _constants(next(node.body for node in classes if node.name == "Training"))
     own = _keywords(given) if isinstance(given, ast.Call) else {}
-    return {**fields, **own, "weights": ast.Constant(None)}
+    return {**_fields("Training"), **own, "weights": ast.Constant(None)}
+
+
+def _fields(name: str) -> Words:
+    """Return the fields of a dataclass of the contracts, with their defaults."""
+    classes = [node for node in _body("contracts.py") if isinstance(node, ast.ClassDef)]
+    return _constants(next(node.body for node in classes if node.name == name))
 
 
 def _text(word: ast.expr) -> str:

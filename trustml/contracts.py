@@ -14,7 +14,7 @@ from torch import Tensor, nn
 Norm = Literal["linf", "l2", "l1", "l0"]
 Kind = Literal[
     "data", "model", "attack", "attribution", "detector", "stealer", "safeguard", "poison",
-    "route", "inspection",
+    "route", "inspection", "target",
 ]  # fmt: skip
 Status = Literal["done", "failed", "skipped"]
 Stage = Literal["data", "training", "serving", "monitoring"]
@@ -532,6 +532,79 @@ class Theft:
 
     Args:
         copy: a working module, in evaluation mode, of the thief's choice of dtype; it takes
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """What a deployed model takes and answers, where its own file or server does not say it.
+
+    Args:
+        input_shape: of one input as the model takes it, without the batch; none: its own shape, or
+            that of the data.
+        input_range: what it takes for the lowest and the highest value of the data, such as
+            [0,255]; none: the values as they are.
+        mean: of each channel, subtracted after the range; one number is for all.
+        std: of each channel, divided by after the mean.
+        layout: the model takes channels first (C, H, W) or last (H, W, C).
+        colours: the order of three channels that the model takes; data are rgb.
+        classes: names in the order in which the data number the classes; a model that names its
+            own has its answers put into this order.
+        answers: what the model answers; auto looks at some answers.
+        sha256: of the model's file; another file is refused.
+    """
+
+    input_shape: tuple[int, ...] | None = None
+    input_range: tuple[float, ...] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    layout: Literal["auto", "first", "last"] = "auto"
+    colours: Literal["rgb", "bgr"] = "rgb"
+    classes: tuple[str, ...] | None = None
+    answers: Literal["auto", "logits", "probabilities", "labels"] = "auto"
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """A deployed classifier behind one face: inputs (B, *S) float32 in the domain's bounds → (B, K).
+
+    Args:
+        module: what the harness examines: logits; log probabilities where the model answers
+            probabilities, one-hot where labels. In evaluation mode.
+        answers: what the model itself says: logits, probabilities, or one-hot labels, as `says`.
+        domain: shape, classes and bounds of its inputs, as the caller has them.
+        access: what may be seen of it: GRADIENTS where its answers are differentiable.
+        says: LOGITS, PROBABILITIES or LABELS.
+        class_names: in the order of its answers.
+        describes: what it is, and where, in a line.
+        digest: SHA-256 of its file, or of what its server says of itself.
+        deterministic: whether equal inputs had equal answers when it was opened.
+        notes: what a reader of a record should know.
+    """
+
+    module: nn.Module
+    answers: Callable[[Tensor], Tensor]
+    domain: Domain
+    access: Access
+    says: Access
+    class_names: tuple[str, ...]
+    describes: str
+    digest: str
+    deterministic: bool
+    notes: tuple[str, ...] = ()
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        return self.answers(x)
+
+
+class Opener(Protocol):
+    """Return a deployed model behind its face; `domain` is that of the data, where it is known.
+
+    Raises: BadInput for a file, a server or answers that are not what they should be; MissingPackage
+    where reading it needs an optional library.
+    """
+
+    def __call__(self, domain: Domain | None, interface: Interface, /) -> Target: ...
+
+
             float32 and float64 inputs and gives logits.
         certificate: what the thief knows of its copy without seeing the victim's inside, such as
             residuals, gaps and checks; whole words → numbers, texts, truth values.

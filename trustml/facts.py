@@ -2,10 +2,12 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, get_args
+from dataclasses import fields
+from typing import Any, get_args, get_type_hints
 
-from trustml.contracts import Norm, Stage, Via
+from trustml.contracts import Interface, Norm, Stage, Via
 from trustml.errors import UnknownName, UsageError
+from trustml.options import Option, training_options
 
 _LISTS = {"stage": get_args(Stage), "via": get_args(Via)}
 _TOLD = ("beaten_by", "does_not_stop", "knows")
@@ -37,3 +39,28 @@ def check_facts(
     for norm in facts.get("norms", ()):
         if norm not in get_args(Norm):
             raise UnknownName.of(f"norm, declared by {plugin},", norm, get_args(Norm))
+
+
+def shared_options(kind: str, facts: Mapping[str, Any], taken: set[str]) -> tuple[Option, ...]:
+    """Return the options that every plugin of the kind has, beside its own, which are `taken`.
+
+    Raises:
+        UsageError: the plugin has one of its own by such a name.
+    """
+    if kind == "target":
+        return _interface_options(taken)
+    return training_options(facts["training"], taken) if "training" in facts else ()
+
+
+def _interface_options(taken: set[str]) -> tuple[Option, ...]:
+    """Return the options that every target has: what a deployed model takes and answers.
+
+    Raises:
+        UsageError: the target has one of its own by such a name, among those `taken`.
+    """
+    hints = get_type_hints(Interface)
+    if clash := taken & set(hints):
+        raise UsageError(
+            f"a target cannot have options of its own named {', '.join(sorted(clash))}"
+        )
+    return tuple(Option(f.name, hints[f.name], f.default) for f in fields(Interface))

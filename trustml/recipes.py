@@ -6,9 +6,10 @@ from dataclasses import dataclass, fields
 from typing import Any, get_args
 
 from trustml.contracts import Stage, Training
-from trustml.errors import BadOption
+from trustml.deployment import recognised
+from trustml.errors import BadOption, UnknownName
 from trustml.options import places_outside, read_options, spec_text, split_spec
-from trustml.registry import Plugin, get
+from trustml.registry import Plugin, get, names
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
 TRAINING_OPTIONS = tuple(field.name for field in fields(Training))
@@ -47,8 +48,13 @@ class Recipe:
     @property
     def own(self) -> dict[str, Any]:
         """The options that the model's builder takes."""
-        theirs = {*TRAINING_OPTIONS, "weights"}
+        theirs = set() if self.is_deployed else {*TRAINING_OPTIONS, "weights"}
         return {name: value for name, value in self.model.options.items() if name not in theirs}
+
+    @property
+    def is_deployed(self) -> bool:
+        """Whether the model is there already, behind a target: it is opened, never trained."""
+        return self.model.plugin.kind == "target"
 
     @property
     def training(self) -> Training:
@@ -58,7 +64,7 @@ class Recipe:
     @property
     def weights(self) -> str | None:
         """The file that its weights come from, if it is not to be trained."""
-        path: str | None = self.model.options["weights"]
+        path: str | None = None if self.is_deployed else self.model.options["weights"]
         return path
 
     def at(self, stage: Stage) -> tuple[Choice, ...]:
@@ -89,9 +95,28 @@ def read_recipe(text: str) -> Recipe:
         UsageError: a plugin's package does not load.
     """
     first, *rest = split_recipe(text)
-    recipe = Recipe(choose("model", first), tuple(choose("safeguard", part) for part in rest))
+    recipe = Recipe(_model(first), tuple(choose("safeguard", part) for part in rest))
     _check_safeguards(recipe)
     return recipe
+
+
+def _model(text: str) -> Choice:
+    """Return the model that is to be trained, or the target that reaches a deployed one.
+
+    Raises:
+        UsageError: there is neither.
+    """
+    if text.partition(":")[0].strip() in names("model"):
+        return choose("model", text)
+    target = recognised(text)
+    if target is not None:
+        return choose("target", target)
+    try:
+        return choose("model", text)
+    except UnknownName as error:
+        raise UnknownName(
+            f"{error}. A deployed model is named by its file or address: trustml list target"
+        ) from error
 
 
 def split_recipe(text: str) -> list[str]:
@@ -135,6 +160,11 @@ def _check_safeguards(recipe: Recipe) -> None:
             f"in an order that can work it is {names}"
         )
     late = [choice.plugin for stage in STAGES[:2] for choice in recipe.at(stage)]
+    if recipe.is_deployed and late:
+        raise BadOption(
+            f"{recipe.name}: {late[0].name} acts before or in training, and a deployed model is "
+            f"trained already: leave it out"
+        )
     if recipe.weights is not None and late:
         raise BadOption(
             f"{recipe.name}: {late[0].name} acts before or in training, and weights="

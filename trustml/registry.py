@@ -20,8 +20,8 @@ from trustml import contracts
 from trustml.catalogue import ROOMS, built_in_names
 from trustml.contracts import Access, Kind, Norm, Training
 from trustml.errors import BadInput, UnknownName, UsageError
-from trustml.facts import check_facts
-from trustml.options import Option, options_of, training_options
+from trustml.facts import check_facts, shared_options
+from trustml.options import Option, options_of
 from trustml.threats import guarded
 
 GROUP = "trustml"
@@ -53,6 +53,7 @@ R = TypeVar("R", bound=contracts.Route)
 In = TypeVar("In", bound=contracts.Inspection)
 B = TypeVar("B", bound=contracts.Builder)
 L = TypeVar("L", bound=contracts.Loader)
+T = TypeVar("T", bound=contracts.Opener)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -134,6 +135,11 @@ def data(*, source: str) -> Callable[[L], L]:
     return lambda function: _register("data", function, source, {})
 
 
+def target(*, source: str, takes: str, looks: tuple[str, ...]) -> Callable[[T], T]:
+    """Register a way to reach models: its option `takes` is a text that looks like one of these."""
+    return lambda function: _register("target", function, source, {"takes": takes, "looks": looks})
+
+
 def get(kind: str, name: str) -> Plugin:
     """Return the plugin, importing just what its name points to.
 
@@ -169,18 +175,13 @@ def all_of(kind: str) -> list[Plugin]:
 def guests(kind: str | None = None) -> list[Plugin]:
     """Return the plugins that do not come with trustml: of other packages and `--plugin` files."""
     load_guests()
-    return [
-        plugin
-        for (of_kind, _), plugin in sorted(_plugins.items())
-        if kind in (None, of_kind) and not _is_ours(plugin.function)
-    ]
+    return [_plugins[key] for key in sorted(_plugins_of_guests()) if kind in (None, key[0])]
 
 
 def load_guests() -> dict[str, str]:
     """Import every installed guest package; return package → why it did not load."""
-    return {
-        point.name: reason for point in entry_points(group=GROUP) if (reason := _load_guest(point))
-    }
+    points = entry_points(group=GROUP)
+    return {point.name: reason for point in points if (reason := _load_guest(point))}
 
 
 def load_file(path: str) -> None:
@@ -281,8 +282,7 @@ def _register(kind: Kind, function: F, source: str, facts: Mapping[str, Any]) ->
     check_facts(f"{kind} {name!r}", function, source, facts)
     summary = (inspect.getdoc(function) or "").splitlines()[0]
     options = options_of(function)
-    if "training" in facts:
-        options += training_options(facts["training"], {option.name for option in options})
+    options += shared_options(kind, facts, {option.name for option in options})
     _plugins[kind, name] = Plugin(kind, name, function, source, summary, options, facts)
     return function
 

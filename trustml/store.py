@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import nn
 
 from trustml.contracts import Dataset, Domain, Epoch, Learns
+from trustml.deployment import opened
 from trustml.errors import BadInput, DiskFull, MethodFailed, TrustError, UsageError
 from trustml.files import write_whole
 from trustml.guarding import deployed, guarded, hardened, learnt, sanitised
@@ -65,6 +66,10 @@ def trained(
     if recipe.at("serving"):
         return _served(recipe, dataset, seed, device, cache_folder, fresh)
     scaffold = _untrained(recipe, dataset.train.domain, seed)
+    if recipe.is_deployed:
+        scaffold.to(device).eval()
+        notes = getattr(scaffold, "notes", ())
+        return Trained(scaffold, weights_hash(scaffold), (), 0.0, False, notes)
     if recipe.weights is not None:
         load_weights(scaffold, recipe.weights)
         scaffold.to(device).eval()
@@ -107,6 +112,8 @@ def _untrained(recipe: Recipe, domain: Domain, seed: int) -> nn.Module:
 
 
 def _bare(recipe: Recipe, domain: Domain) -> nn.Module:
+    if recipe.is_deployed:
+        return opened(recipe.model.plugin, recipe.own, domain).module
     name = recipe.model.plugin.name
     try:
         module = recipe.model.plugin.function(domain, **recipe.own)

@@ -25,6 +25,7 @@ from trustml.benchmarks.scores import cost, proved_scores, scores, worst_case
 from trustml.benchmarks.setting import Setting
 from trustml.benchmarks.signs import signs
 from trustml.contracts import Record
+from trustml.deployment import access_of, check_access
 from trustml.errors import BrokenClaim, NotApplicable
 from trustml.progress import progress
 from trustml.recipes import choose
@@ -75,6 +76,7 @@ def _certified(case: Case, blank: Record, bench: Bench) -> Record:
 def _attacked(case: Case, blank: Record, bench: Bench, group: list[Record]) -> Record:
     """Attack batch after batch, each on disk before the next; return the record."""
     exam, home = exam_of(bench.plan, bench.setting, case, bench.device), bench.home(case.name)
+    check_access(exam.attack.plugin, access_of(bench.setting.module))
     parts, open_rows = _untouched(exam, _known(bench, group))
     seconds, notes = 0.0, list(exam.setting.notes)
     if exam.device.type == "cuda":

@@ -19,7 +19,7 @@ from trustml.benchmarks.outside import attacked_splits, outside_split
 from trustml.benchmarks.plan import Case
 from trustml.benchmarks.slipped import Posted, check_slipped, passed, slipped
 from trustml.benchmarks.stolen import is_thief, stolen_split
-from trustml.benchmarks.suspicion import checked, learnt, read_chain, rows_of
+from trustml.benchmarks.suspicion import check_shown, checked, learnt, read_chain, rows_of
 from trustml.calibration import calibration_scores, temperature_scaling
 from trustml.conformal import (
     adaptive_sets,
@@ -27,8 +27,9 @@ from trustml.conformal import (
     conformal_scores,
     split_conformal,
 )
-from trustml.contracts import Cost, Outputs, Record, Score, Split
-from trustml.errors import BadInput, BrokenClaim
+from trustml.contracts import Access, Cost, Outputs, Record, Score, Split
+from trustml.deployment import access_of
+from trustml.errors import BadInput, BrokenClaim, NotApplicable
 from trustml.files import write_whole
 from trustml.metrics import proportion
 from trustml.partners import has_host_labels
@@ -47,10 +48,14 @@ def examine(case: Case, blank: Record, bench: Bench) -> Record:
         NotApplicable: the detector does not suit the model.
         MethodFailed: it raised, or broke its contract.
     """
-    sets = _sets(case, bench)
+    shown = access_of(bench.setting.module)
     if case.kind == "calibration":
-        return _calibrated(case, blank, bench, sets)
+        if shown < Access.PROBABILITIES:
+            raise NotApplicable("calibration needs probabilities, and this model shows labels")
+        return _calibrated(case, blank, bench, _sets(case, bench))
     chain = read_chain(case.text)
+    check_shown(chain, shown, aware="aware" in case.threat)
+    sets = _sets(case, bench)
     if "draws" in chain.reads:
         sets = _with_draws(bench)
     began = time.perf_counter()

@@ -32,6 +32,7 @@ from trustml.benchmarks.explanations import NOTHING, REFERENCES
 from trustml.benchmarks.explanations import examine as examine_method
 from trustml.benchmarks.plan import Case
 from trustml.contracts import Classifier, Record, Score
+from trustml.deployment import access_of, check_access
 from trustml.errors import BrokenClaim, NotApplicable
 from trustml.files import write_whole
 from trustml.recipes import choose
@@ -56,6 +57,7 @@ def examine(case: Case, blank: Record, bench: Bench) -> Record:
     if case.kind == "attributions":
         return _side_by_side(blank, bench)
     method = choose("attribution", case.text)
+    check_access(method.plugin, access_of(bench.setting.module))
     with frozen(bench.setting.module):
         found = examine_method(_question(case, bench), method)
     told = found.explained

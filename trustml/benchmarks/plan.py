@@ -40,6 +40,7 @@ class Plan:
         attributions: the methods of the exam of explanations.
         stealers: the thieves of the exam of stealing.
         terms: what the victim answers to them, as `answers=logits,precision=float64`.
+        countermeasures: what the victim does against thieves, each tried beside none at all.
         copy: recipe of a learnt copy; none is the victim's own.
         outside: the sets to be told from the test set; none means every partner at hand.
         false_alarms: share of ordinary inputs that a detector's gate may stop.
@@ -69,6 +70,7 @@ class Plan:
     attributions: tuple[str, ...] = ()
     stealers: tuple[str, ...] = ()
     terms: str = ""
+    countermeasures: tuple[str, ...] = ()
     copy: str = ""
     outside: tuple[str, ...] = ()
     false_alarms: float = 0.05
@@ -149,6 +151,9 @@ def anywhere(choice: Choice) -> Choice:
         for name, value in choice.options.items()
         if name in ("path", "test_path", "weights") and value and Path(value).expanduser().exists()
     }
+    file, colon, function = (choice.options.get("factory") or "").rpartition(":")
+    if file and Path(file).expanduser().is_file():
+        files["factory"] = f"{Path(file).expanduser().resolve()}{colon}{function}"
     return Choice(choice.plugin, {**choice.options, **files})
 
 

@@ -16,6 +16,7 @@ from trustml.access import READ_ROWS, block_rows, frozen, in_blocks
 from trustml.benchmarks.plan import Plan
 from trustml.contracts import Dataset, Domain, Split
 from trustml.errors import BadInput, BrokenClaim, MethodFailed, TrustError
+from trustml.deployment import check_names
 from trustml.files import write_whole
 from trustml.recipes import Recipe, choose
 from trustml.splits import data_hash
@@ -90,6 +91,7 @@ def settle(
         notes = list(known.notes)
         if not _keeps_bits(module, split.x[: block_rows(device)].to(device)):
             notes.append(
+        check_names(known.module, dataset.class_names)
                 "this device's answers depend on a sample's place in the batch (last bits)"
             )
     right = (logits.argmax(1) == split.y.to(device)).cpu()

@@ -11,6 +11,8 @@ from trustml.benchmarks.indicators import (
 )
 from trustml.benchmarks.plan import Case
 from trustml.benchmarks.probes import subject
+from trustml.contracts import Access
+from trustml.deployment import access_of
 
 
 def signs(bench: Bench, case: Case, fooled: list[tuple[str, Tensor]]) -> tuple[str, ...]:
@@ -22,6 +24,9 @@ def signs(bench: Bench, case: Case, fooled: list[tuple[str, Tensor]]) -> tuple[s
         fooled: name of each attack, and which samples (N,) it fooled.
     """
     setting, threat = bench.setting, case.threat
+    if access_of(setting.module) < Access.PROBABILITIES:
+        # One-hot labels jump by their nature: there is nothing to be seen between them.
+        return notes(group_indicators(fooled, len(setting.split)))
     seen = subject(setting.module, setting.split, setting.right, case.seed, bench.device)
     found = model_indicators(seen)
     if not threat["whole_box"]:

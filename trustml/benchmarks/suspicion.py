@@ -8,11 +8,19 @@ from torch import Tensor, nn
 
 from trustml.access import frozen
 from trustml.benchmarks.setting import blaming
-from trustml.contracts import Outputs
-from trustml.errors import BadOption, MethodFailed
+from trustml.contracts import Access, Outputs
+from trustml.errors import BadOption, MethodFailed, NotApplicable
 from trustml.recipes import Choice, choose, split_recipe
+from trustml.registry import all_of
 
 Scorer = Callable[[Outputs], Tensor]
+# What a model must show so that this part of its outputs means something.
+_NEEDS = {
+    "logits": Access.PROBABILITIES,
+    "draws": Access.GRADIENTS,
+    "features": Access.GRADIENTS,
+    "gradients": Access.GRADIENTS,
+}
 # A front end that asks the model anew changes no more of what is learnt from than this.
 _ASKED = 2000
 
@@ -64,6 +72,29 @@ def read_chain(text: str) -> Chain:
     if last:
         choices.append(choose("detector", last))
     return Chain(tuple(choices[:-1]), choices[-1])
+
+
+def check_shown(chain: Chain, shown: Access, *, aware: bool = False) -> None:
+    """Check that a model shows what the chain reads of it, and the attack on it if it is aware.
+
+    Raises:
+        NotApplicable: it does not; the message names detectors that would do.
+    """
+    lacking = [part for part in chain.reads if _NEEDS.get(part, Access.LABELS) > shown]
+    if lacking:
+        able = [
+            plugin.name
+            for plugin in all_of("detector")
+            if all(_NEEDS.get(part, Access.LABELS) <= shown for part in plugin.facts["reads"])
+        ]
+        raise NotApplicable(
+            f"{chain.name} reads {' and '.join(sorted(lacking))}, and this model shows "
+            f"{shown.name.lower()}; these would do: {', '.join(able) or 'none'}"
+        )
+    if aware and shown < Access.GRADIENTS:
+        raise NotApplicable(
+            f"--aware follows gradients, and this model shows {shown.name.lower()}: leave it out"
+        )
 
 
 def learnt(chain: Chain, module: nn.Module, train: Outputs, validation: Outputs) -> Scorer:

@@ -19,6 +19,7 @@ from trustml.benchmarks.discipline import SAMPLES, Bench
 from trustml.benchmarks.plan import Case
 from trustml.benchmarks.setting import blaming
 from trustml.contracts import Access, Classifier, Cost, Record, Score, Terms, Theft
+from trustml.deployment import access_of
 from trustml.errors import BrokenClaim, MethodFailed, NotApplicable
 from trustml.files import write_whole
 from trustml.randomness import keyed
@@ -26,23 +27,27 @@ from trustml.recipes import choose, read_recipe
 from trustml.store import build
 from trustml.threats import Lp
 from trustml.training import seeded
-from trustml.victim import Service
 
 # Inputs that are attacked on the copy and shown to the victim, and the attack.
 _TRANSFERRED, _ATTACK = 200, "pgd:steps=10"
 _WANTED = (0.99, 0.999)
+# So many queries of a thief that failed are kept with their answers.
+_KEPT = 10_000
+EQUAL = "× queries at equal agreement"
+
+Curve = list[tuple[int, Score]]
 
 
 def examine(case: Case, blank: Record, bench: Bench) -> Record:
-    """Return the record of a theft.
+    """Return the record of a theft; of one that failed, with what it took and was told.
 
     Raises:
-        NotApplicable: the victim's terms show too little, or allow too few queries.
-        MethodFailed: the thief raised, or its copy does not answer as a model does.
+        UsageError: an option of the thief is not allowed.
     """
     stealer = choose("stealer", case.text)
-    terms = _terms(case)
-    victim = Service(cast(Classifier, bench.setting.module), bench.setting.split.domain, terms)
+    victim, gates = service(case, bench)
+    told = _Told()
+    victim.listeners = (told,)
     recipe = read_recipe(str(case.threat["copy"]))
     domain = bench.setting.split.domain
 
@@ -57,14 +62,16 @@ def examine(case: Case, blank: Record, bench: Bench) -> Record:
                 victim, bench.dataset.validation.x, fresh,
                 random=torch.Generator().manual_seed(case.seed), **stealer.options,
             )  # fmt: skip
-    except MethodFailed as error:
-        raise MethodFailed(f"{error} (after {victim.queries} queries)") from error
+        if not isinstance(theft, Theft):
+            raise MethodFailed(f"it returned {type(theft).__name__}, not a Theft")
+    except (MethodFailed, NotApplicable) as error:
+        cost = Cost(time.perf_counter() - began, queries=float(victim.queries))
+        return _failed(replace(blank, cost=cost), bench, error, told, alarm_of(gates))
     seconds = time.perf_counter() - began
-    if not isinstance(theft, Theft):
-        raise MethodFailed(f"it returned {type(theft).__name__}, not a Theft")
     if victim.queries > theft.queries:
         theft = replace(theft, queries=victim.queries)  # what was asked is what counts
-    return _record(blank, bench, case, theft, (terms, seconds))
+    cost = Cost(seconds, queries=float(theft.queries))
+    return _record(replace(blank, cost=cost), bench, case, theft, alarm_of(gates))
 
 
 def check_claims(case: Case, record: Record, bench: Bench) -> None:
@@ -74,9 +81,11 @@ def check_claims(case: Case, record: Record, bench: Bench) -> None:
         BrokenClaim: they do not follow.
     """
     stored = read(bench.home(case.name) / SAMPLES)
-    again = _agreements(stored, bench, case.seed)
-    for name, score in again.items():
-        if record.scores.get(name) != score:
+    again = _agreements(stored, bench, case.seed) | _queries(stored, bench, case)
+    claimed = {name for name in record.scores if name.startswith(("agreement", "queries to"))}
+    claimed |= record.scores.keys() & {EQUAL}
+    for name in again.keys() | claimed:
+        if record.scores.get(name) != again.get(name):
             raise BrokenClaim(f"{record.case}: {name} does not follow from the copy's answers")
 
 
@@ -92,42 +101,118 @@ def read(path: Path) -> dict[str, Tensor]:
         raise BrokenClaim(f"{path} cannot be read: {error}") from error
 
 
-def _record(
-    blank: Record, bench: Bench, case: Case, theft: Theft, how: tuple[Terms, float]
+class _Told:
+    """What a thief asks and is told, the first queries of it."""
+
+    def __init__(self) -> None:
+        self.asked: list[Tensor] = []
+        self.told: list[Tensor] = []
+        self.count = 0
+
+    def __call__(self, x: Tensor, answers: Tensor, /) -> None:
+        room = max(0, _KEPT - self.count)
+        self.count += len(x)
+        if room:
+            self.asked.append(x[:room].clone())
+            self.told.append(answers[:room].clone())
+
+
+def _failed(
+    blank: Record, bench: Bench, error: TrustError, told: _Told, alarm: int | None
 ) -> Record:
-    terms, seconds = how
-    module, split = bench.setting.module, bench.setting.split
+    """Return the record of a theft that stopped: why, after what, and the answers it had."""
+    status: Status = "skipped" if isinstance(error, NotApplicable) else "failed"
+    found = replace(blank, status=status, reason=" ".join(str(error).split()))
+    if not told.count:
+        return found
+    content = save({"asked": torch.cat(told.asked), "told": torch.cat(told.told)})
+    write_whole(bench.home(blank.case) / SAMPLES, content)
+    seen = torch.cat(told.told).argmax(1).unique().tolist()
+    note = f"before it stopped {told.count} queries were answered; classes seen: {seen}"
+    scores = {} if alarm is None else {"alarm": _plain(alarm)}
+    digest = hashlib.sha256(content).hexdigest()
+    return replace(found, scores=scores, notes=(note,), samples=digest)
+
+
+def _record(blank: Record, bench: Bench, case: Case, theft: Theft, alarm: int | None) -> Record:
+    module, split, terms = here(bench), bench.setting.split, terms_of(case)
     found = exam.examine(module, theft, split, terms, case.seed)
-    points = exam.curve(module, theft, split.x)
+    uniform = _uniform(bench, case.seed)
+    queries, labels = exam.stages(theft, torch.cat([split.x, uniform]))
     stored = {
         "test": exam.answers(theft.copy, split.x),
-        "uniform": exam.answers(theft.copy, _uniform(bench, case.seed)),
-        "curve: queries": torch.tensor([queries for queries, _ in points]),
-        "curve: agreement": torch.tensor([s.value for _, s in points], dtype=torch.float64),
+        "uniform": exam.answers(theft.copy, uniform),
+        "curve: queries": queries,
+        "curve: labels": labels.to(torch.int32),
     }
     content = save({name: part.contiguous() for name, part in stored.items()})
     write_whole(bench.home(case.name) / SAMPLES, content)
-    scores = _agreements(stored, bench, case.seed)
+    scores = _agreements(stored, bench, case.seed) | _queries(stored, bench, case)
     scores["transfer"] = _transfer(theft.copy, bench, case.seed)
-    plain = {"worst gap": found.worst_gap, "queries over the least": found.ratio}
+    plain = {"worst gap": found.worst_gap, "queries over the least": found.ratio, "alarm": alarm}
     if found.parameters is not None:
         plain["parameter error"] = found.parameters.relative
-    for share in _WANTED:
-        plain[f"queries to {100 * share:g} %"] = exam.queries_to(points, share)
-    known = {name: Score(v, v, v, "higher") for name, v in plain.items() if v is not None}
+    known = {name: _plain(value) for name, value in plain.items() if value is not None}
     return replace(
         blank,
         scores=scores | known,
-        cost=Cost(seconds, queries=float(theft.queries)),
         status="done",
         notes=(f"certified: {_words(theft.certificate)}",),
         samples=hashlib.sha256(content).hexdigest(),
     )
 
 
+def _plain(value: float) -> Score:
+    return Score(float(value), float(value), float(value), "higher")
+
+
+def curves(stored: Mapping[str, Tensor], labels: Tensor, tests: int) -> dict[str, Curve]:
+    """Return agreement against queries on the first `tests` inputs, the others, and on all."""
+    queries, said = stored["curve: queries"], stored["curve: labels"]
+    return {
+        "test": exam.curve(queries, said[:, :tests], labels[:tests]),
+        "uniform": exam.curve(queries, said[:, tests:], labels[tests:]),
+        "all": exam.curve(queries, said, labels),
+    }
+
+
+def _queries(stored: Mapping[str, Tensor], bench: Bench, case: Case) -> dict[str, Score]:
+    """Return the queries to so much agreement, and how many times those without countermeasure."""
+    mine = _curves(stored, bench, case.seed)
+    wanted = {f"queries to {100 * s:g} %": exam.queries_to(mine["test"], s) for s in _WANTED}
+    wanted["queries to exact"] = exam.queries_to(mine["all"], 1.0)
+    found = {name: _plain(value) for name, value in wanted.items() if value is not None}
+    bare = _bare(case, bench)
+    if bare is not None:
+        theirs = _curves(read(bench.home(bare.case) / SAMPLES), bench, case.seed)
+        level = min(curve[-1][1].value for curve in (mine["test"], theirs["test"]))
+        here_, there = (exam.queries_to(curve["test"], level) for curve in (mine, theirs))
+        if here_ and there:
+            found[EQUAL] = _plain(here_ / there)
+    return found
+
+
+def _curves(stored: Mapping[str, Tensor], bench: Bench, seed: int) -> dict[str, Curve]:
+    split = bench.setting.split
+    x = torch.cat([split.x, _uniform(bench, seed)])
+    return curves(stored, exam.answers(here(bench), x).argmax(1), len(split))
+
+
+def _bare(case: Case, bench: Bench) -> Record | None:
+    """Return the record of the same thief where there is no countermeasure."""
+    if case.threat["countermeasure"] == "none":
+        return None
+    same = (case.plugin, case.options, "none", "done")
+    for record in bench.group:
+        shield = record.threat.get("countermeasure")
+        if (record.plugin, record.options, shield, record.status) == same:
+            return record
+    return None
+
+
 def _agreements(stored: Mapping[str, Tensor], bench: Bench, seed: int) -> dict[str, Score]:
     """Return how often the copy answers as the victim does, and how often it is right."""
-    module, split = bench.setting.module, bench.setting.split
+    module, split = here(bench), bench.setting.split
     found = {}
     for name, x in (("test", split.x), ("uniform", _uniform(bench, seed))):
         alike = stored[name].argmax(1) == exam.answers(module, x).argmax(1)
@@ -164,8 +249,9 @@ def _transfer(copy: nn.Module, bench: Bench, seed: int) -> Score:
             stolen, some.x.clone(), some.y, threat, random=keyed(seed, some.ids), **attack.options
         )
     moved = threat.project(moved.to(some.x), some.x)
-    with frozen(setting.module), torch.no_grad():
-        said = in_blocks(setting.module, moved.to(bench.device)).argmax(1).cpu()
+    victim = here(bench)
+    with frozen(victim), torch.no_grad():
+        said = in_blocks(victim, moved).argmax(1)
     return metrics.proportion(int((said != some.y).sum()), len(some), "lower")
 
 
@@ -182,9 +268,24 @@ class _Single(nn.Module):
         return logits.to(x.dtype)
 
 
-def _terms(case: Case) -> Terms:
-    facts = dict(case.threat["victim"])
-    return Terms(**{**facts, "answers": Access[facts["answers"].upper()]})
+def _check_terms(terms: Terms, bench: Bench) -> None:
+    """Check that the model behind the victim shows what the terms promise.
+
+    Raises:
+        NotApplicable: it shows less; the message says which terms it can keep.
+    """
+    shown = access_of(bench.setting.module)
+    most = min(shown, Access.LOGITS)
+    if terms.answers > shown:
+        raise NotApplicable(
+            f"the terms answer {terms.answers.name.lower()}, and this model shows "
+            f"{shown.name.lower()}: give --terms answers={most.name.lower()}"
+        )
+    if shown < Access.GRADIENTS and (terms.explains != "nothing" or terms.precision == "float64"):
+        raise NotApplicable(
+            f"this model shows {shown.name.lower()}, in float32: leave explains= and precision= "
+            f"out of --terms"
+        )
 
 
 def _words(certificate: Mapping[str, Any]) -> str:

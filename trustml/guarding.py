@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trustml.access import frozen
-from trustml.contracts import Dataset, Domain, Scaffold, Selective, Split
+from trustml.contracts import Dataset, Domain, Doubting, Scaffold, Selective, Split
 from trustml.errors import BadInput, MethodFailed, TrustError
 from trustml.recipes import Choice, Recipe
 from trustml.splits import check_split
@@ -97,6 +97,18 @@ def accepted(model: Any, x: Tensor) -> Tensor:
     if isinstance(model, Selective):
         return model.accepts(x)
     return torch.ones(len(x), dtype=torch.bool, device=x.device)
+
+
+def doubt(model: Any, x: Tensor) -> Tensor | None:
+    """Return (B,) how much more suspicious than a gate lets pass, or None where there is no gate.
+
+    A gate that says no more than yes or no is 1 or -1, without a gradient.
+    """
+    if isinstance(model, Doubting):
+        return model.doubt(x)
+    if isinstance(model, Selective):
+        return 1 - 2 * model.accepts(x).to(x.dtype)
+    return None
 
 
 def _joined(one: Split, other: Split) -> Split:

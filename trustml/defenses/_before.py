@@ -8,7 +8,7 @@ from torch.autograd import Function
 
 from trustml.contracts import Domain
 from trustml.errors import NotApplicable
-from trustml.guarding import accepted
+from trustml.guarding import accepted, doubt
 
 
 class Before(nn.Module):
@@ -33,6 +33,10 @@ class Before(nn.Module):
     def accepts(self, x: Tensor) -> Tensor:
         """Return (B,) bool: what the model within says of the changed input."""
         return accepted(self.model, self.change(x))
+
+    def doubt(self, x: Tensor) -> Tensor | None:
+        """Return (B,) how the model within doubts the changed input; above 0 it refuses."""
+        return doubt(self.model, self.change(x))
 
 
 def straight_through(changed: Tensor, x: Tensor, bpda: bool) -> Tensor:

@@ -9,7 +9,7 @@ from trustml.access import in_blocks
 from trustml.contracts import Domain, Outputs, Split
 from trustml.errors import BadOption
 from trustml.gate import Scorer, gate
-from trustml.guarding import accepted
+from trustml.guarding import accepted, doubt
 from trustml.registry import get, safeguard
 
 
@@ -72,9 +72,20 @@ class Abstaining(nn.Module):
 
     def accepts(self, x: Tensor) -> Tensor:
         """Return (B,) bool: False where a person should look."""
-        # Rounded as the threshold is, which a device may have to hold in float32.
-        sure = self._score(self._outputs(x)).float() <= self.threshold
+        with torch.no_grad():
+            sure = self._over(in_blocks(self.model, x), x) <= 0
         return sure & accepted(self.model, x)
+
+    def doubt(self, x: Tensor) -> Tensor | None:
+        """Return (B,) the suspicion above the threshold, or above that of a gate within."""
+        over = self._over(self.model(x), x)
+        within = doubt(self.model, x)
+        return over if within is None else torch.maximum(over, within)
+
+    def _over(self, logits: Tensor, x: Tensor) -> Tensor:
+        # Rounded as the threshold is, which a device may have to hold in float32.
+        suspicion = self._score(_outputs(logits, x)).float()
+        return suspicion - self.threshold
 
     def learn(self, train: Split, validation: Split, seed: int) -> None:
         """Read the threshold off the validation split.
@@ -82,11 +93,11 @@ class Abstaining(nn.Module):
         Raises:
             BadOption: a rate that takes more validation samples than there are.
         """
-        outputs = self._outputs(validation.x)
+        with torch.no_grad():
+            outputs = _outputs(in_blocks(self.model, validation.x), validation.x)
         found = gate(self._score, outputs, false_alarms=self.rate).threshold
         self.threshold.fill_(found)
 
-    def _outputs(self, x: Tensor) -> Outputs:
-        with torch.no_grad():
-            logits = in_blocks(self.model, x)
-        return Outputs(logits, logits[:, :0], x, logits.argmax(1))
+
+def _outputs(logits: Tensor, x: Tensor) -> Outputs:
+    return Outputs(logits, logits[:, :0], x, logits.argmax(1))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from trustml.contracts import Domain
 from trustml.defenses._before import straight_through
 from trustml.errors import BadOption
-from trustml.guarding import accepted
+from trustml.guarding import accepted, doubt
 from trustml.registry import safeguard
 
 # A class that is rounded to 0 counts as this share of the last digit; a tie is broken by a hair.
@@ -68,3 +68,7 @@ class Rounded(nn.Module):
     def accepts(self, x: Tensor) -> Tensor:
         """Return (B,) bool: what the model within says."""
         return accepted(self.model, x)
+
+    def doubt(self, x: Tensor) -> Tensor | None:
+        """Return (B,) how the model within doubts the input; above 0 it refuses."""
+        return doubt(self.model, x)

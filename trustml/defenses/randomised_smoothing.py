@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from trustml.bounds.smoothing import Smoothed, smoothed
 from trustml.contracts import Domain, Random
 from trustml.errors import BadOption
-from trustml.guarding import accepted
+from trustml.guarding import accepted, doubt
 from trustml.registry import safeguard
 
 
@@ -70,6 +70,10 @@ class Noisy(nn.Module):
     def accepts(self, x: Tensor) -> Tensor:
         """Return (B,) bool: what the model within says of the input itself."""
         return accepted(self.model, x)
+
+    def doubt(self, x: Tensor) -> Tensor | None:
+        """Return (B,) how the model within doubts the input itself; above 0 it refuses."""
+        return doubt(self.model, x)
 
     def certify(
         self, x: Tensor, sigma: float, random: Random, draws: int = 10_000, alpha: float = 0.001

@@ -61,6 +61,10 @@ class Purified(nn.Module):
         """Return (B,) bool: what the model within says of the reconstruction."""
         return self.within.accepts(x)
 
+    def doubt(self, x: Tensor) -> Tensor | None:
+        """Return (B,) what the model within doubts of the reconstruction."""
+        return self.within.doubt(x)
+
     def learn(self, train: Split, validation: Split, seed: int) -> None:
         """Fit the autoencoder; labels play no part in it."""
         vae: Any = self.within.change

@@ -414,6 +414,15 @@ class Selective(Protocol):
 
 
 @runtime_checkable
+class Doubting(Protocol):
+    """A selective classifier that says how near it is to sending an input to a person."""
+
+    def doubt(self, x: Tensor, /) -> Tensor | None:
+        """Return (B,), above 0 where `accepts` is False, with a gradient; None if all pass."""
+        ...
+
+
+@runtime_checkable
 class Scaffold(Protocol):
     """A module that is there while another one is trained, and not after."""
 
@@ -523,15 +532,6 @@ class Victim(Protocol):
         ...
 
 
-Symmetry = Literal["nothing", "shift", "shift and scale", "units", "units and shift", "behaviour"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Theft:
-    """A stolen copy, what is certified of it, and the queries that it took.
-
-    Args:
-        copy: a working module, in evaluation mode, of the thief's choice of dtype; it takes
 @dataclass(frozen=True, slots=True)
 class Interface:
     """What a deployed model takes and answers, where its own file or server does not say it.
@@ -605,6 +605,15 @@ class Opener(Protocol):
     def __call__(self, domain: Domain | None, interface: Interface, /) -> Target: ...
 
 
+Symmetry = Literal["nothing", "shift", "shift and scale", "units", "units and shift", "behaviour"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Theft:
+    """A stolen copy, what is certified of it, and the queries that it took.
+
+    Args:
+        copy: a working module, in evaluation mode, of the thief's choice of dtype; it takes
             float32 and float64 inputs and gives logits.
         certificate: what the thief knows of its copy without seeing the victim's inside, such as
             residuals, gaps and checks; whole words → numbers, texts, truth values.

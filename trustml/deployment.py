@@ -36,7 +36,7 @@ def recognised(text: str) -> str | None:
     Raises:
         BadInput: it names a file of a kind that cannot be opened; the message says what to do.
     """
-    subject, options = _apart(text.strip())
+    subject, options = apart(text.strip())
     if subject in names("target"):
         return text.strip()
     for plugin in all_of("target"):
@@ -112,7 +112,7 @@ def check_access(plugin: Plugin, shown: Access) -> None:
     )
 
 
-def _apart(text: str) -> tuple[str, str]:
+def apart(text: str) -> tuple[str, str]:
     """Return what names the model, and the text of the options after it."""
     if text.startswith('"'):
         try:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from trustml.cli.bench import bench
+from trustml.cli.targeting import target
 from trustml.cli.promotion import promote
 from trustml.cli.provenance import provenance
 from trustml.cli.words import DATA, DATA_DIR, DEVICE, JSON, PLUGIN, RUNS, SEED
@@ -48,6 +49,7 @@ def cli(context: click.Context) -> None:
 
 
 cli.add_command(bench)
+cli.add_command(target)
 cli.add_command(promote)
 cli.add_command(provenance)
 

@@ -73,6 +73,13 @@ def test_other_labels_make_other_maps(found: dict[str, Record]) -> None:
     assert 5 <= int(told.split("gives ")[1].split(" %")[0]) <= 30
 
 
+def test_the_record_says_how_its_map_was_attacked(found: dict[str, Record]) -> None:
+    """A weight row has no slope of its own, noise none at all: both are attacked by trial."""
+    for name in ("gradient", "random"):
+        told = [n for n in found[name].notes if n.startswith("stability under attack: attacked by")]
+        assert told == ["stability under attack: attacked by 20 tried moves, without a gradient"]
+
+
 def test_weights_from_a_file_have_no_second_model(
     run: Run, found: dict[str, Record], tmp_path: Path
 ) -> None:

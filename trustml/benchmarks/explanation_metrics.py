@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from trustml.access import frozen, in_blocks
-from trustml.benchmarks.explained import Explained
+from trustml.benchmarks.explained import Explain, Explained
+from trustml.benchmarks.explanation_attack import smooth_stand_in
 from trustml.benchmarks.explanation_leak import Leak, leak
 from trustml.benchmarks.explanation_question import Posed, explainer
 from trustml.benchmarks.explanation_removal import deletion, insertion, road
@@ -84,7 +85,7 @@ def _sensitivity(posed: Posed, climbs: int = 0) -> Measured:
     question = posed.question
     return max_sensitivity(
         posed.explain, question.x, question.target,
-        climbs=climbs, bounds=question.bounds, seed=question.seed,
+        climbs=climbs, stand_in=_stand_in(posed), bounds=question.bounds, seed=question.seed,
     )  # fmt: skip
 
 
@@ -96,8 +97,15 @@ def _stability(posed: Posed) -> Measured:
     question = posed.question
     return stability_under_attack(
         question.model, posed.explain, question.x, question.target,
-        climbs=20, bounds=question.bounds, seed=question.seed,
+        climbs=20, stand_in=_stand_in(posed), bounds=question.bounds, seed=question.seed,
     )  # fmt: skip
+
+
+def _stand_in(posed: Posed) -> Explain | None:
+    """Return maps with a graph for a method made of gradients; others are attacked by trial."""
+    if not posed.sees_gradients:
+        return None
+    return smooth_stand_in(posed.question.model, influence=posed.influence)
 
 
 def _parameters(posed: Posed) -> Measured:

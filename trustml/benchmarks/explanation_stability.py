@@ -1,14 +1,14 @@
 """Does an explanation stand still? Maximum sensitivity, and stability under attack."""
 
-from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from trustml.access import frozen, in_blocks
 from trustml.benchmarks.explained import Explain, generator, places
+from trustml.benchmarks.explanation_attack import Gain, Score, Search, climb, like, slope_of, walk
 from trustml.benchmarks.explanation_scores import Measured, mean_of
-from trustml.benchmarks.explanation_sums import squares
 from trustml.contracts import Classifier
 from trustml.errors import BadOption
 
@@ -23,6 +23,7 @@ def max_sensitivity(
     radius: float = 0.02,
     draws: int = 10,
     climbs: int = 0,
+    stand_in: Explain | None = None,
     bounds: tuple[float, float] | None = None,
     seed: int = 0,
 ) -> Measured:
@@ -37,8 +38,9 @@ def max_sensitivity(
         target: classes (B,).
         radius: how far each entry may move.
         draws: uniform moves, the same for every input.
-        climbs: further moves that keep what is found and flip squares of it to the ball's corners;
-            with 0, the sampled figure of the literature.
+        climbs: further moves: half of them along the stand-in's gradient if there is one, the
+            others flip squares to the ball's corners; with 0, the sampled figure of the literature.
+        stand_in: (x, target) → maps with a graph, such as `smooth_stand_in`.
         bounds: box that the moved inputs stay in.
         seed: of the moves.
 
@@ -46,30 +48,37 @@ def max_sensitivity(
         BadOption: a radius not above 0, or no draws.
     """
     _check("max_sensitivity", radius, draws, climbs)
+    search = Search(x, radius, bounds, seed)
     still = explain(x, target).double().flatten(1)
     # A map of zeros has no relative change.
     size = still.norm(dim=1)
     size = torch.where(size > 0, size, torch.nan)
 
-    def moved(candidate: Tensor) -> Tensor:
+    def changed(candidate: Tensor) -> Tensor:
         maps = explain(candidate, target).double().flatten(1)
         return (maps - still).norm(dim=1) / size
 
-    shape = tuple(x.shape[1:])
-    noise = radius * (2 * torch.rand(draws, *shape, generator=generator(seed)) - 1)
+    noise = radius * (2 * torch.rand(draws, *x.shape[1:], generator=generator(seed)) - 1)
     best = torch.full((len(x),), -1.0, dtype=torch.float64, device=x.device)
     move = torch.zeros_like(x)
     for group in noise.to(x).split(max(1, _MOST_ROWS // len(x))):
-        candidates = _inside(x + group[:, None], bounds)
+        candidates = search.moved(group[:, None])
         maps = explain(candidates.flatten(0, 1), target.repeat(len(group)))
         gaps = (maps.double().view(len(group), len(x), -1) - still).norm(dim=2) / size
         most = gaps.max(0)
         better = ~(most.values <= best)
         best = torch.where(better, most.values, best)
-        move = torch.where(_like(better, x), group[most.indices], move)
-    if climbs:
-        best = _climb(moved, x, move, best, radius, climbs, bounds, seed)
-    return mean_of(best, "lower")
+        move = torch.where(like(better, x), group[most.indices], move)
+    if not climbs:
+        return mean_of(best, "lower")
+
+    def distance(moved: Tensor, rows: slice) -> Tensor:
+        assert stand_in is not None
+        before = stand_in(x[rows].detach().requires_grad_(), target[rows]).detach()
+        return (stand_in(moved, target[rows]) - before).flatten(1).square().sum(1)
+
+    best, note = _attacked(search, changed, stand_in and distance, move, best, climbs)
+    return replace(mean_of(best, "lower"), note=note)
 
 
 def stability_under_attack(
@@ -81,14 +90,15 @@ def stability_under_attack(
     radius: float = 0.05,
     climbs: int = 40,
     top: float = 0.1,
+    stand_in: Explain | None = None,
     bounds: tuple[float, float] | None = None,
     seed: int = 0,
 ) -> Measured:
     """Return the least share (B,) of the most important places that an attacker leaves in place.
 
     It moves every entry by at most `radius`, in such a way that the answer stays (Ghorbani et al.
-    2019, arXiv:1710.10547). It needs no gradient of the explanation, so every method is attacked
-    alike; a stronger attacker may find less.
+    2019, arXiv:1710.10547, the top-k attack). Whatever led to a move, the method's own map after
+    it decides. A stronger attacker may find less.
 
     Args:
         model: whose answer must stay.
@@ -96,8 +106,9 @@ def stability_under_attack(
         x: inputs (B, *S).
         target: classes (B,).
         radius: how far each entry may move.
-        climbs: moves tried.
+        climbs: moves tried: half of them along the stand-in's gradient, if there is one.
         top: share of places that counts as the most important.
+        stand_in: (x, target) → maps with a graph, such as `smooth_stand_in`.
         bounds: box that the moved inputs stay in.
         seed: of the moves.
 
@@ -117,49 +128,40 @@ def stability_under_attack(
         share = wanted.gather(1, maps.topk(count, 1).indices).mean(1)
         return torch.where(_answers(model, candidate) == answer, 1 - share, -1.0)
 
-    start = torch.zeros_like(x)
+    def elsewhere(moved: Tensor, rows: slice) -> Tensor:
+        assert stand_in is not None
+        maps = places(stand_in(moved, target[rows]))
+        return -(maps * wanted[rows].to(maps)).sum(1) / maps.abs().sum(1).clamp_min(1e-12)
+
     best = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-    return mean_of(1 - _climb(displaced, x, start, best, radius, climbs, bounds, seed), "higher")
+    search = Search(x, radius, bounds, seed)
+    start = torch.zeros_like(x)
+    best, note = _attacked(search, displaced, stand_in and elsewhere, start, best, climbs)
+    return replace(mean_of(1 - best, "higher"), note=note)
 
 
-def _climb(
-    gain: Callable[[Tensor], Tensor],
-    x: Tensor,
-    move: Tensor,
-    best: Tensor,
-    radius: float,
-    climbs: int,
-    bounds: tuple[float, float] | None,
-    seed: int,
-) -> Tensor:
-    """Return the gain (B,) reached by setting squares of each move to ± radius while it helps."""
-    masks = squares(x, climbs, seed + 1)
-    signs = torch.randint(0, 2, (climbs, *x.shape[1:]), generator=generator(seed + 2)).to(x)
-    # Half of the proposals push a whole square one way, the others each entry by itself.
-    whole = signs.flatten(1)[:, :1].view(-1, *[1] * (x.dim() - 1)).expand_as(signs)
-    even = torch.arange(climbs, device=x.device).view(-1, *[1] * (x.dim() - 1)) % 2 == 0
-    pushes = radius * (2 * torch.where(even, whole, signs) - 1)
-    for mask, push in zip(masks, pushes, strict=True):
-        tried = torch.where(mask, push, move)
-        reached = gain(_inside(x + tried, bounds))
-        better = reached >= best
-        best = torch.where(better, reached, best)
-        move = torch.where(_like(better, x), tried, move)
-    return best
+def _attacked(
+    search: Search, gain: Gain, score: Score | None, move: Tensor, best: Tensor, climbs: int
+) -> tuple[Tensor, str]:
+    """Return the gain (B,) that is reached by slopes, if there are any, then by trial; and how."""
+    steps, slid, at_first = 0, best, best
+    if score is not None:
+        move, slid, went = walk(search, gain, slope_of(score), move, best, climbs // 2)
+        steps = climbs // 2 if went else 0
+    _, best = climb(search, gain, move, slid, climbs - steps)
+    if not steps:
+        return best, f"attacked by {climbs} tried moves, without a gradient"
+    won = int(((slid == best) & (best > at_first)).sum())
+    return best, (
+        f"attacked by {steps} steps along a softened copy's gradient, the worst for {won} of "
+        f"{len(best)}, and {climbs - steps} tried moves"
+    )
 
 
 def _answers(model: Classifier, x: Tensor) -> Tensor:
     """Return the classes (B,) that the model chooses."""
     with frozen(model), torch.no_grad():
         return in_blocks(model, x).argmax(1)
-
-
-def _inside(x: Tensor, bounds: tuple[float, float] | None) -> Tensor:
-    return x if bounds is None else x.clamp(*bounds)
-
-
-def _like(rows: Tensor, x: Tensor) -> Tensor:
-    return rows.view(-1, *[1] * (x.dim() - 1))
 
 
 def _check(name: str, radius: float, draws: int, climbs: int) -> None:

@@ -1,6 +1,7 @@
 """Records of explanations → tables: faithful, stable and sane, and a verdict in plain words."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -37,6 +38,8 @@ _TABLES = (
     ("of this model, and of the right place?", _OF_MODEL),
     ("stable? and what they cost", _STABLE),
 )
+# Notes on how each row was attacked stay in its record.
+_HOW = ": attacked by "
 _KNOW_NOTHING = ("random", "blurred_random")
 
 
@@ -50,7 +53,8 @@ def explanation_tables(group: Sequence[Record], model: str, data: str) -> Iterat
     for title, columns in _TABLES:
         yield _table(done, named, columns, f"{model} on {data}: explanations {title}")
     # A note that stands in every finished row is said once, of all of them.
-    for some in (done, [record for record in rows if record.status != "done"]):
+    told = [replace(r, notes=tuple(n for n in r.notes if _HOW not in n)) for r in done]
+    for some in (told, [record for record in rows if record.status != "done"]):
         yield from remarks(some, [named[record.case] for record in some])
     yield from (Text(f"note: {note}", style="yellow") for r in aside for note in r.notes)
     yield Text(verdict(done, named, aside), style="bold")

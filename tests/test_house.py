@@ -21,13 +21,13 @@ PACKAGE = HOME / "trustml"
 FLOORS = (
     ("contracts", "errors"),
     (
-        "access", "affine", "asking", "baselines", "catalogue", "countermeasures", "deployment",
+        "access", "affine", "asking", "baselines", "catalogue", "countering", "countermeasures", "deployment",
         "facts", "files", "fingerprint", "geometry", "images", "options", "oracle", "precision",
         "progress", "provenance", "randomness", "recipes", "records", "registry", "splits",
         "symmetry", "threats", "victim",
     ),
     (
-        "bayes", "bootstrap", "bounds", "calibration", "confidence", "conformal", "fitted", "gate",
+        "bayes", "bootstrap", "bounds", "calibration", "chains", "confidence", "conformal", "fitted", "gate",
         "guarding", "metrics", "partners", "promotion", "ranks", "separation", "store",
         "training", "weights",
     ),
@@ -37,6 +37,7 @@ FLOORS = (
     ),
     ("defenses", "inspections", "routes"),
     ("benchmarks",),
+    ("audit",),
     ("reports",),
     ("cli", "__main__"),
     ("conformance",),

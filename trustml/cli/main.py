@@ -10,7 +10,7 @@ from trustml.cli.bench import bench
 from trustml.cli.targeting import target
 from trustml.cli.promotion import promote
 from trustml.cli.provenance import provenance
-from trustml.cli.words import DATA, DATA_DIR, DEVICE, JSON, PLUGIN, RUNS, SEED
+from trustml.cli.words import DATA, DATA_DIR, DEVICE, FAIL_ON, JSON, PLUGIN, RUNS, SEED
 from trustml.errors import TrustError, UsageError
 
 
@@ -82,11 +82,62 @@ def show(run: Path, picture: str | None, as_json: bool) -> None:
 
 @cli.command(epilog="Example: trustml report trustml-runs/pgd-mlp-digits")
 @click.argument("run", type=click.Path(path_type=Path))
-def report(run: Path) -> None:
-    """Write a run as one page that needs nothing else: report.html in its directory."""
-    from trustml.reports.page import write_page
+@click.option(
+    "--to",
+    "form",
+    default="page",
+    show_default=True,
+    help="page (report.html); of an audit also junit, sarif, or tests for pytest.",
+)
+@FAIL_ON
+def report(run: Path, form: str, fail_on: str | None) -> None:
+    """Write a run or an audit as one page that needs nothing else, or for other programs."""
+    from trustml.cli.auditing import write_report
 
-    click.echo(f"The page lies in {write_page(run)}")
+    write_report(run, form, fail_on or "high")
+
+
+@cli.command(epilog="Example: trustml audit model.onnx --data digits --fail-on high")
+@click.argument("model", required=False)
+@DATA
+@click.option(
+    "--depth",
+    default="standard",
+    show_default=True,
+    help="quick (minutes), standard, or thorough (hours).",
+)
+@SEED
+@DEVICE
+@DATA_DIR
+@PLUGIN
+@click.option(
+    "--out", metavar="DIR", help="Directory of the audit. Default: a new one in trustml-runs/."
+)
+@click.option("--resume", metavar="DIR", help="Go on with a stopped audit.")
+@FAIL_ON
+@JSON
+def audit(
+    model: str | None, out: str | None, fail_on: str | None, as_json: bool, **words: Any
+) -> None:
+    """Find out how far a model can be trusted: all exams that it allows, findings, one page.
+
+    MODEL is a file (.onnx, .pt2, .skops), an address (http://…/v2/models/NAME), a Python function
+    (file.py:build:weights=model.safetensors), or a recipe such as cnn.
+    """
+    from trustml.cli.auditing import run_audit
+
+    run_audit(model, Path(out) if out else None, fail_on, as_json, runs=RUNS, **words)
+
+
+@cli.command(epilog="Example: trustml replay trustml-runs/audit-cnn-digits#F-001")
+@click.argument("finding")
+@click.option("--model", help="Measure another model instead, such as the next release.")
+@JSON
+def replay(finding: str, model: str | None, as_json: bool) -> None:
+    """Measure one finding of an audit again; exit code 1 where the number is another one."""
+    from trustml.cli.auditing import print_replay
+
+    print_replay(finding, model, as_json)
 
 
 @cli.command(epilog="Example: trustml compare trustml-runs/before trustml-runs/after")

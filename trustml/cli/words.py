@@ -13,6 +13,11 @@ DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON lines instead of a table.")
+FAIL_ON = click.option(
+    "--fail-on",
+    metavar="SEVERITY",
+    help="critical, high, medium or low: such findings, or worse, fail (exit code 3 of an audit).",
+)
 DATA = click.option(
     "--data", default="digits", show_default=True, help="Data set, as name:key=value,…"
 )

@@ -1,0 +1,88 @@
+"""Whether its probabilities mean what they say, and whether it knows what it does not know."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from trustml.audit.findings import Finding, Severity, done
+from trustml.audit.sections import Section, Subject
+from trustml.benchmarks.plan import Plan
+from trustml.contracts import Access, Record, Score
+from trustml.errors import NotApplicable
+
+# Calibration errors, and areas under the curve, below which a finding is that bad.
+_ERRORS: tuple[tuple[float, Severity], ...] = ((0.05, "passed"), (0.1, "low"), (0.2, "medium"))
+_AREAS: tuple[tuple[float, Severity], ...] = ((0.6, "high"), (0.8, "medium"), (0.95, "low"))
+
+
+def _plan(base: Plan, subject: Subject) -> Plan:
+    if subject.access < Access.PROBABILITIES:
+        raise NotApplicable("it answers labels only: there is nothing to doubt them by")
+    inside = ("energy", "knn") if subject.access >= Access.GRADIENTS else ()
+    more = subject.by_depth((), ("mahalanobis",), ("mahalanobis", "vim", "odin"))
+    extra = more if subject.access >= Access.GRADIENTS else ()
+    limit = subject.by_depth(500, 2000, 0)
+    return replace(base, detectors=("mcp", "entropy", *inside, *extra), limit=limit)
+
+
+def _judged(records: Sequence[Record]) -> Iterator[Finding]:
+    for record in done(records, "ece"):
+        yield _calibration(record)
+    detectors = done(records, "worst auroc")
+    if detectors:
+        yield _outsiders(max(detectors, key=lambda r: r.scores["worst auroc"].value))
+    errors = done(records, "errors: auroc")
+    if errors:
+        yield _errors(max(errors, key=lambda r: r.scores["errors: auroc"].value))
+
+
+def _calibration(record: Record) -> Finding:
+    error, scaled = record.scores["ece"], record.scores["scaled: ece"]
+    severity: Severity = next((s for below, s in _ERRORS if error.low < below), "high")
+    return Finding(
+        "calibration", "doubt",
+        f"Its probabilities are off by {error.value:.1%} on average (ECE), by {scaled.value:.1%} "
+        f"after temperature scaling",
+        severity, "ece", error, record.case, ("calibration",),
+        "Scale its temperature on held-out data, or answer with prediction sets.",
+    )  # fmt: skip
+
+
+def _outsiders(record: Record) -> Finding:
+    worst = record.scores["worst auroc"]
+    sets = {
+        name.removesuffix(": auroc"): score for name, score in record.scores.items()
+        if name.endswith(": auroc") and name != "errors: auroc"
+    }  # fmt: skip
+    hardest = min(sets, key=lambda name: sets[name].value)
+    return Finding(
+        "outsiders", "doubt",
+        f"The best of the detectors, {record.plugin}, tells inputs of no class from ordinary ones "
+        f"with AUROC {worst.value:.1%} or more; {hardest} are the hardest",
+        _by_area(worst), "worst auroc", worst, record.case, ("unknown inputs",),
+        f"Put a gate in front of it (+abstain:detector={record.plugin}), and a person behind it.",
+    )  # fmt: skip
+
+
+def _errors(record: Record) -> Finding:
+    area = record.scores["errors: auroc"]
+    return Finding(
+        "errors foretold", "doubt",
+        f"The best of the detectors, {record.plugin}, tells its errors from its right answers with "
+        f"AUROC {area.value:.1%}",
+        # Few errors make a wide interval, which is no reason to accuse the model.
+        next((s for below, s in _AREAS if area.value < below), "passed"),
+        "errors: auroc", area, record.case, ("unknown inputs",),
+        "Have a person look at the answers of which it is least sure.",
+    )  # fmt: skip
+
+
+def _by_area(score: Score) -> Severity:
+    return next((severity for below, severity in _AREAS if score.low < below), "passed")
+
+
+def _passes(plan: Plan, subject: Subject) -> tuple[float, float]:
+    # Each sample is read once, and once from each of about six other sets.
+    return 7.0, 0.0
+
+
+DOUBT = Section("doubt", "Knows what it does not know", _plan, _judged, _passes)

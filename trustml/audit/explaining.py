@@ -1,0 +1,65 @@
+"""Whether explanations of its answers say more than chance, stand still, and keep it secret."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from trustml.audit.findings import Finding, done, graded
+from trustml.audit.sections import Section, Subject
+from trustml.benchmarks.plan import Plan
+from trustml.contracts import Access, Record
+from trustml.errors import NotApplicable
+
+_CONTROLS = ("random", "blurred_random", "linear_exact")
+
+
+def _plan(base: Plan, subject: Subject) -> Plan:
+    if subject.access < Access.GRADIENTS:
+        raise NotApplicable("explanations are made from gradients, which it does not show")
+    more = subject.by_depth((), ("gradient_shap",), ("gradient_shap", "smooth_grad", "occlusion"))
+    methods = ("integrated_gradients", "input_x_gradient", *more)
+    return replace(base, attributions=methods, limit=subject.by_depth(24, 100, 200))
+
+
+def _judged(records: Sequence[Record]) -> Iterator[Finding]:
+    methods = [r for r in done(records, "deletion") if r.kind == "attribution"]
+    chance = next((r for r in methods if r.plugin == "random"), None)
+    for record in methods:
+        if record.plugin in _CONTROLS:
+            continue
+        if chance is not None:
+            yield _sense(record, chance)
+        if "stability under attack" in record.scores:
+            yield _stability(record)
+
+
+def _sense(record: Record, chance: Record) -> Finding:
+    own, other = record.scores["deletion"], chance.scores["deletion"]
+    told = own.high < other.low
+    return Finding(
+        "better than chance", "explaining",
+        f"Taking away what {record.plugin} names first leaves {own.value:.2f} of the answer, "
+        f"random order {other.value:.2f}: {'told apart' if told else 'not told apart'}",
+        "passed" if told else "medium", "deletion", own, record.case, ("explanation",),
+        "Do not show such explanations to anyone who decides by them.",
+    )  # fmt: skip
+
+
+def _stability(record: Record) -> Finding:
+    score = record.scores["stability under attack"]
+    severity = graded(score.low)
+    return Finding(
+        "stable under attack", "explaining",
+        f"{record.plugin} keeps {score.value:.2f} of its map when an attacker moves the input "
+        f"without changing the answer",
+        # A moved explanation misleads a reader; it does not sort a letter wrongly.
+        "medium" if severity in ("critical", "high") else severity,
+        "stability under attack", score, record.case, ("explanation",),
+        "Do not take an explanation as evidence where somebody gains by misleading its reader.",
+    )  # fmt: skip
+
+
+def _passes(plan: Plan, subject: Subject) -> tuple[float, float]:
+    return 2500.0 * (len(plan.attributions) + 3), 250.0 * (len(plan.attributions) + 3)
+
+
+EXPLAINING = Section("explaining", "Explanations that can be relied on", _plan, _judged, _passes)

@@ -1,0 +1,116 @@
+"""One finding examined again, on the same model or on another."""
+
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from trustml.audit.auditing import findings_of, run_of
+from trustml.audit.findings import Finding
+from trustml.benchmarks import harness
+from trustml.benchmarks.plan import Plan, read_plan
+from trustml.contracts import Json, Record, Score
+from trustml.errors import BadInput, MethodFailed, UnknownName
+from trustml.options import spec_text
+
+# The list of the plan that a case of a kind comes from.
+_LISTS = {
+    "attack": "attacks",
+    "attribution": "attributions",
+    "detector": "detectors",
+    "stealer": "stealers",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A finding, and the same number measured again."""
+
+    finding: Finding
+    again: Score
+
+    @property
+    def reproduced(self) -> bool:
+        """Whether the new number lies in the interval of the finding."""
+        then = self.finding.score
+        return then.low <= self.again.value <= then.high
+
+    @property
+    def worse(self) -> bool:
+        """Whether the new number lies beyond the bad end of the interval."""
+        then = self.finding.score
+        if then.better == "higher":
+            return self.again.value < then.low
+        return self.again.value > then.high
+
+
+def named(text: str) -> tuple[Path, str]:
+    """Return the folder and the finding's id of `FOLDER#F-012`.
+
+    Raises:
+        BadInput: it is not of that form.
+    """
+    folder, mark, name = text.rpartition("#")
+    if not mark or not re.fullmatch(r"F-\d{3,}", name):
+        raise BadInput(f"{text!r} must be an audit's folder and a finding, such as audit#F-001")
+    return Path(folder), name
+
+
+def replay(folder: Path, name: str, model: str | None = None) -> Replay:
+    """Return the finding with its number measured again; `model` is another recipe than its own.
+
+    Raises:
+        UnknownName: the audit has no such finding.
+        BadInput: the folder holds no complete audit.
+        MethodFailed: the case fails now.
+    """
+    findings, _ = findings_of(folder)
+    known = {finding.id: finding for finding in findings}
+    if name not in known:
+        raise UnknownName.of("finding", name, known)
+    finding = known[name]
+    run = run_of(folder, finding.section)
+    then = {record.case: record for record in harness.finished(run)}[finding.case]
+    plan = narrowed(read_plan(run), then)
+    if model is not None:
+        plan = replace(plan, models=(model,))
+    with tempfile.TemporaryDirectory() as scratch:
+        records = list(harness.start(plan, Path(scratch) / "run"))
+    again = next((record for record in records if _same(record, then)), None)
+    if again is None or again.status != "done":
+        reason = again.reason if again else "the case is not among those of the plan"
+        raise MethodFailed(f"{finding.case} cannot be made again: {reason}")
+    return Replay(finding, again.scores[finding.metric])
+
+
+def narrowed(plan: Plan, record: Record) -> Plan:
+    """Return the plan with no more in it than what the record needs."""
+    changes: dict[str, tuple[str | float, ...]] = {}
+    name = _LISTS.get(record.kind)
+    if name is not None and record.options is not None:
+        text = spec_text(record.plugin, _tuples(record.options))
+        changes[name] = (text,) if text in getattr(plan, name) else getattr(plan, name)
+    if "norm" in record.threat:
+        changes["norms"] = (record.threat["norm"],)
+        changes["epsilons"] = () if plan.curve else (record.threat["epsilon"],)
+    return replace(plan, **changes)  # type: ignore[arg-type]
+
+
+def command(folder: Path, finding: Finding) -> str:
+    """Return the command that examines the finding again."""
+    return f"trustml replay {folder}#{finding.id}"
+
+
+def _tuples(options: Mapping[str, Json]) -> dict[str, Json]:
+    """Return options as they were before JSON made lists of them."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+
+
+def _same(record: Record, then: Record) -> bool:
+    now, before = (
+        (one.kind, one.plugin, one.threat.get("norm"), one.threat.get("epsilon"))
+        for one in (record, then)
+    )
+    # The options of a row about other rows name these, and these are fewer now.
+    return now == before and (then.kind not in _LISTS or record.options == then.options)

@@ -1,0 +1,100 @@
+"""Whether it is fooled by who knows all of it: worst case, what is proved, signs of masking."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from trustml.audit.findings import Finding, done, graded, left
+from trustml.audit.sections import Section, Subject
+from trustml.benchmarks.plan import Bounds, Plan
+from trustml.contracts import Access, Norm, Record
+from trustml.errors import NotApplicable
+
+# What an indicator of masked gradients says, whatever its number (benchmarks/indicators.py).
+MASKING = (
+    "attacks that follow them stand still",
+    "they look like probabilities, not",
+    "that the gradient does not see",
+    "the margin changes by jumps",
+    "the loss is noise on the scale",
+    "its gradients lead nowhere",
+    "the gradients may mislead",
+    "no gradient with respect to the input",
+)
+_ADVICE = (
+    "Train it adversarially (+fast_adversarial_training, +trades), or let a person look at what an "
+    "attack could have moved (+abstain); measure either with --route envelope."
+)
+
+
+def _plan(base: Plan, subject: Subject) -> Plan:
+    if subject.access < Access.GRADIENTS:
+        raise NotApplicable(
+            f"its gradients are not shown, just its {subject.access.name.lower()}: what an "
+            f"attacker with the whole model could do is not known"
+        )
+    known: list[Norm] = [norm for norm in ("linf", "l2", "l1") if norm in subject.budgets]
+    if not known:
+        raise NotApplicable("the data have no usual budget; run trustml bench with --epsilon")
+    norms = tuple(known[: subject.by_depth(1, 2, 3)])
+    limit = subject.by_depth(100, 500, 1000)
+    certify: Bounds = subject.by_depth("auto", "tight", "tight")
+    return replace(base, attacks=("strongest",), norms=norms, limit=limit, certify=certify)
+
+
+def _judged(records: Sequence[Record]) -> Iterator[Finding]:
+    for record in done(records, "robust accuracy", "clean accuracy"):
+        if record.plugin == "all":
+            yield _worst_case(record)
+            yield _masking(record)
+        elif record.plugin == "noise":
+            yield _noise(record)
+
+
+def _worst_case(record: Record) -> Finding:
+    robust, clean = record.scores["robust accuracy"], record.scores["clean accuracy"]
+    share = left(robust, clean.value)
+    return Finding(
+        "worst case", "robustness",
+        f"Of {clean.value:.1%} right answers {robust.value:.1%} remain under the strongest attack "
+        f"with full knowledge ({_budget(record)})",
+        graded(share), "robust accuracy", robust, record.case, ("white-box evasion",), _ADVICE,
+    )  # fmt: skip
+
+
+def _noise(record: Record) -> Finding:
+    robust, clean = record.scores["robust accuracy"], record.scores["clean accuracy"]
+    return Finding(
+        "noise", "robustness",
+        f"Random noise of the same size leaves {robust.value:.1%} of {clean.value:.1%} right "
+        f"answers ({_budget(record)})",
+        # An interval around the clean accuracy itself must not accuse an honest model.
+        graded(robust.value / clean.value if clean.value else 0.0), "robust accuracy", robust,
+        record.case, (), "Train it with noisy inputs: it is unsteady without any attacker.",
+    )  # fmt: skip
+
+
+def _masking(record: Record) -> Finding:
+    signs = [note for note in record.notes if any(phrase in note for phrase in MASKING)]
+    told = "; ".join(signs)
+    return Finding(
+        "masked gradients", "robustness",
+        f"Robustness numbers of this model cannot be relied on: {told}"
+        if signs
+        else f"No sign that the model hides its gradients ({_budget(record)})",
+        "high" if signs else "passed", "robust accuracy", record.scores["robust accuracy"],
+        record.case, ("masked gradients",),
+        "Take the step that hides gradients away, or examine the model through it: an attacker "
+        "goes around it (BPDA, averaging over draws, attacks without gradients).",
+    )  # fmt: skip
+
+
+def _budget(record: Record) -> str:
+    return f"{record.threat['norm']} ≤ {record.threat['epsilon']:.4g}"
+
+
+def _passes(plan: Plan, subject: Subject) -> tuple[float, float]:
+    # A robust model, on which nothing ends early, takes the whole schedule.
+    return 900.0 * len(plan.norms), 150.0 * len(plan.norms)
+
+
+ROBUSTNESS = Section("robustness", "Fooled by who knows all of it", _plan, _judged, _passes)

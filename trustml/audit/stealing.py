@@ -1,0 +1,52 @@
+"""Whether a copy can be made by asking, and how many queries that takes."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from trustml.audit.findings import Finding, Severity, done
+from trustml.audit.sections import Section, Subject
+from trustml.benchmarks.plan import Plan
+from trustml.contracts import Access, Record
+
+# Agreement on test inputs from which on a copy is that good a copy.
+_COPIES: tuple[tuple[float, Severity], ...] = ((0.99, "high"), (0.95, "medium"), (0.9, "low"))
+
+
+def _plan(base: Plan, subject: Subject) -> Plan:
+    answers = min(subject.access, Access.LOGITS).name.lower()
+    budget = subject.by_depth(2000, 10_000, 50_000)
+    return replace(
+        base, stealers=("auto",), terms=f"answers={answers}", budget=budget,
+        limit=subject.by_depth(500, 2000, 0),
+    )  # fmt: skip
+
+
+def _judged(records: Sequence[Record]) -> Iterator[Finding]:
+    for record in done(records, "agreement (test)"):
+        yield _finding(record)
+
+
+def _finding(record: Record) -> Finding:
+    score = record.scores["agreement (test)"]
+    ratio = record.scores.get("queries over the least")
+    severity: Severity = next((s for least, s in _COPIES if score.high >= least), "passed")
+    exact = record.scores.get("parameter error")
+    if severity == "high" and exact is not None and exact.value < 1e-3:
+        severity = "critical" if ratio is None or ratio.value <= 10 else severity
+    known = f"; its parameters are known to {exact.value:.1e}" if exact is not None else ""
+    return Finding(
+        "copied", "stealing",
+        f"{record.cost.queries:.0f} queries make a copy that answers {score.value:.1%} of the test "
+        f"inputs as it does{known}",
+        severity, "agreement (test)", score, record.case, ("extraction",),
+        "Give less with each answer (labels, rounding) and fewer answers (a budget an account); "
+        "measure what that costs a thief with trustml bench --stealer auto --countermeasure …",
+    )  # fmt: skip
+
+
+def _passes(plan: Plan, subject: Subject) -> tuple[float, float]:
+    # Queries in all, not an input.
+    return plan.budget / max(1, plan.limit or 10_000), 0.0
+
+
+STEALING = Section("stealing", "Stolen by asking", _plan, _judged, _passes)

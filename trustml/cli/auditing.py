@@ -1,0 +1,159 @@
+"""`trustml audit` and `trustml replay`: words → an audit, its progress, its findings, its page."""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from trustml.audit import auditing
+from trustml.audit.auditing import Outcome, Prepared
+from trustml.audit.findings import SEVERITIES, Severity, at_least
+from trustml.audit.replaying import named, replay
+from trustml.benchmarks.plan import Plan
+from trustml.deployment import recognised
+from trustml.errors import BadInput, UnknownName
+from trustml.reports.audit_page import grades, listed, verdict, write_audit_page
+from trustml.reports.exports import export
+from trustml.reports.page import write_page
+from trustml.reports.tables import console
+
+_DANGER = 3
+
+
+def run_audit(
+    model: str | None, folder: Path | None, fail_on: str | None, as_json: bool, **words: Any
+) -> None:
+    """Carry an audit out, or go on with one; end with exit code 3 where it found what it must not.
+
+    Raises:
+        UsageError: model, data or a word that cannot be.
+        TrustError: the model does not answer.
+    """
+    limit = severity(fail_on) if fail_on else None
+    resume = words.pop("resume")
+    depth = words.pop("depth")
+    runs = words.pop("runs")
+    if resume is not None:
+        found = auditing.resumed(Path(resume))
+    else:
+        if model is None:
+            raise BadInput("no model to audit; name one: trustml audit MODEL --data DATA")
+        recipe = recognised(model) or model
+        home = folder if folder is not None else _new(runs, recipe, words["data"])
+        found = auditing.prepared(Plan(models=(recipe,), **words), depth, home)
+    if not as_json:
+        _announce(found)
+    outcomes = []
+    began = time.monotonic()
+    try:
+        for outcome in auditing.carried_out(found):
+            outcomes.append(outcome)
+            _tell(outcome, as_json, time.monotonic() - began)
+            began = time.monotonic()
+    except KeyboardInterrupt:
+        click.echo(f"Stopped. Continue with: trustml audit --resume {found.folder}", err=True)
+        sys.exit(130)
+    _conclude(found, outcomes, as_json)
+    findings, _ = auditing.findings_of(found.folder)
+    if limit is not None and any(at_least(finding.severity, limit) for finding in findings):
+        sys.exit(_DANGER)
+    if any(outcome.failed for outcome in outcomes):
+        sys.exit(1)
+
+
+def write_report(folder: Path, form: str, fail_on: str) -> None:
+    """Write an audit or a run in a form, and say where it lies.
+
+    Raises:
+        UsageError: no such form, or the folder holds neither.
+    """
+    if (folder / auditing.AUDIT).is_file():
+        page = form == "page"
+        path = write_audit_page(folder) if page else export(folder, form, severity(fail_on))
+    elif form == "page":
+        path = write_page(folder)
+    else:
+        raise BadInput(f"{folder} holds no audit: --to {form} needs the folder of trustml audit")
+    click.echo(f"It lies in {path}")
+
+
+def print_replay(text: str, model: str | None, as_json: bool) -> None:
+    """Measure one finding again; exit code 1 where the number lies outside its interval.
+
+    Raises:
+        UsageError: there is no such finding.
+        TrustError: the case fails now.
+    """
+    found = replay(*named(text), None if model is None else recognised(model) or model)
+    then, again = found.finding.score, found.again
+    if as_json:
+        facts = {"finding": found.finding.to_json(), "again": again.value}
+        click.echo(json.dumps({**facts, "reproduced": found.reproduced, "worse": found.worse}))
+    else:
+        click.echo(f"{found.finding.id} ({found.finding.severity}): {found.finding.title}")
+        click.echo(
+            f"{found.finding.metric}: {then.value:.4g} then ({then.low:.4g} to {then.high:.4g}), "
+            f"{again.value:.4g} now: {'reproduced' if found.reproduced else 'not reproduced'}"
+        )
+    if not found.reproduced:
+        sys.exit(1)
+
+
+def severity(text: str) -> Severity:
+    """Return the severity of that name.
+
+    Raises:
+        UnknownName: there is none.
+    """
+    if text not in SEVERITIES[:-1]:
+        raise UnknownName.of("severity", text, SEVERITIES[:-1])
+    return text
+
+
+def _new(runs: Path, recipe: str, data: str) -> Path:
+    parts = [part.split(":")[0].replace("/", ".") for part in (recipe, data)]
+    name = "-".join(["audit", *parts])
+    number, folder = 1, runs / name
+    while folder.exists():
+        number += 1
+        folder = runs / f"{name}-{number}"
+    return folder
+
+
+def _announce(found: Prepared) -> None:
+    shown = found.subject.access.name.lower()
+    click.echo(f"It shows {shown}; the fingerprint took {found.prints.queries} queries.")
+    for item in found.items:
+        if item.plan is None:
+            click.echo(f"not examined: {item.section.title}: {item.reason}")
+    minutes = max(1.0, found.seconds / 60)
+    click.echo(
+        f"To come: {sum(item.plan is not None for item in found.items)} sections, at most "
+        f"{found.queries:,.0f} inputs asked about, about {minutes:.0f} min or less of its answers."
+    )
+
+
+def _tell(outcome: Outcome, as_json: bool, seconds: float) -> None:
+    if as_json:
+        click.echo(json.dumps(auditing.facts_of(outcome)))
+    elif outcome.item.plan is not None:
+        grade = auditing.grade(outcome)
+        reason = f": {outcome.reason}" if outcome.reason else ""
+        click.echo(f"{outcome.item.section.title}: {grade}{reason} ({seconds:.0f} s)")
+
+
+def _conclude(found: Prepared, outcomes: Sequence[Outcome], as_json: bool) -> None:
+    findings, facts = auditing.findings_of(found.folder)
+    page = write_audit_page(found.folder)
+    if as_json:
+        return
+    screen = console()
+    screen.print()
+    screen.print(grades(facts))
+    screen.print(listed(findings))
+    screen.print(verdict(findings, facts), style="bold")
+    screen.print(f"The page lies in {page}", soft_wrap=True)

@@ -1,0 +1,158 @@
+"""An audit as one page: what was found, how bad it is, the evidence, what is not known."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from trustml.audit.agenda import SECTIONS
+from trustml.audit.auditing import AUDIT, findings_of, read_audit, run_of
+from trustml.audit.findings import SEVERITIES, Finding, worst
+from trustml.audit.taxonomy import names
+from trustml.benchmarks import harness
+from trustml.benchmarks.place import trustml_version
+from trustml.benchmarks.plan import PLAN, Plan
+from trustml.files import write_whole
+from trustml.reports import markup
+from trustml.reports.page import PAGE, Part, page, results, title_of
+from trustml.reports.pictures import pictures_of
+from trustml.reports.tables import plain_table
+
+_LOOKS = {"critical": "bad", "high": "bad", "medium": "warn", "low": "warn", "passed": "good"}
+_BANDS = (
+    "How bad a finding is: what is left of a property (right answers under attack, say), at the "
+    "worse end of its 95 % interval, is below 5 % (critical), 40 % (high), 80 % (medium), 99 % "
+    "(low), or not (passed). A section is as good as its worst finding; there is no mean."
+)
+
+
+def write_audit_page(folder: Path) -> Path:
+    """Write the page of a complete audit into its folder, and return the file.
+
+    Raises:
+        BadInput: the folder holds no complete audit.
+        BrokenClaim: files of its runs are damaged.
+    """
+    findings, facts = findings_of(folder)
+    base, depth = read_audit(folder)
+    sections: list[Part] = [
+        ("What was found", "findings", list(_found(findings))),
+        ("What was tested", "tested", [_tested(folder, base, depth, facts)]),
+        ("What is not known", "unknown", list(_unknown(facts))),
+        *_evidence(folder, facts),
+        ("How to see it again", "again", list(_again(folder, base, depth))),
+    ]
+    title = f"{title_of(base)}: trustml audit"
+    write_whole(folder / PAGE, page(title, sections, _verdict(findings, facts)).encode())
+    return folder / PAGE
+
+
+def grades(facts: Mapping[str, Any]) -> Table:
+    """Return the table of the sections and their grades."""
+    table = plain_table("Sections", "section", [])
+    table.add_column("grade (worst finding)")
+    table.add_column("why nothing is known")
+    titles = {section.name: section.title for section in SECTIONS}
+    for name, fate in facts["sections"].items():
+        table.add_row(titles.get(name, name), fate["grade"], fate["reason"])
+    return table
+
+
+def listed(findings: Sequence[Finding]) -> Table:
+    """Return the table of the findings, the worst first."""
+    table = plain_table("Findings", "id", [])
+    table.add_column("severity")
+    table.add_column("what was found")
+    for finding in findings:
+        table.add_row(finding.id, finding.severity, finding.title)
+    return table
+
+
+def verdict(findings: Sequence[Finding], facts: Mapping[str, Any]) -> str:
+    """Return the outcome in a sentence."""
+    counts = [
+        f"{count} {severity}" for severity in SEVERITIES
+        if (count := sum(finding.severity == severity for finding in findings))
+    ]  # fmt: skip
+    lost = [n for n, fate in facts["sections"].items() if fate["grade"] in _NOTHING]
+    said = f"Worst finding: {worst(f.severity for f in findings)} ({', '.join(counts)})."
+    if not findings:
+        said = "Nothing was found out."
+    return f"{said} Nothing is known about: {', '.join(lost)}." if lost else said
+
+
+_NOTHING = ("failed", "not examined")
+
+
+def _verdict(findings: Sequence[Finding], facts: Mapping[str, Any]) -> list[str]:
+    look = _LOOKS[worst(finding.severity for finding in findings)] if findings else "warn"
+    return [markup.paragraph(verdict(findings, facts), look)]
+
+
+def _found(findings: Sequence[Finding]) -> Iterator[str]:
+    yield markup.paragraph(_BANDS, "small")
+    for finding in findings:
+        score, known = finding.score, names(finding.kinds)
+        rows = [
+            ("evidence", f"{finding.metric} {score.value:.4g} (95 % interval {score.low:.4g} to "
+                         f"{score.high:.4g}), case {finding.case} of section {finding.section}"),
+            *([("known as", "; ".join(known))] if known else []),
+            *([("what to do", finding.remedy)] if finding.severity != "passed" else []),
+            ("again", f"trustml replay AUDIT#{finding.id}"),
+        ]  # fmt: skip
+        head = f"{finding.id} · {finding.severity} · {finding.title}"
+        yield f'<h3 class="{_LOOKS[finding.severity]}">{escape(head)}</h3>{markup.facts(rows)}'
+
+
+def _tested(folder: Path, base: Plan, depth: str, facts: Mapping[str, Any]) -> str:
+    begun = datetime.fromtimestamp((folder / AUDIT).stat().st_mtime, UTC)
+    prints = facts["fingerprint"]
+    pairs = [
+        ("model", base.models[0]), ("data", base.data), ("depth", depth),
+        ("begun", f"{begun:%Y-%m-%d %H:%M} UTC"), ("trustml", trustml_version()),
+        *((name.replace("_", " "), _word(value)) for name, value in prints.items()),
+    ]  # fmt: skip
+    return markup.table(grades(facts)) + markup.facts(pairs)
+
+
+def _word(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _unknown(facts: Mapping[str, Any]) -> Iterator[str]:
+    lost = [
+        f"{name}: {fate['grade']}: {fate['reason'] or 'no number came of it'}"
+        for name, fate in facts["sections"].items() if fate["grade"] in _NOTHING
+    ]  # fmt: skip
+    if lost:
+        yield markup.paragraph("These sections say nothing about the model, good or bad:")
+        yield markup.items(lost)
+    yield markup.paragraph(
+        "An attack that fails proves nothing: a stronger one may succeed. What is proved is marked "
+        "as proved. Membership of a sample in the training data, and theft of the file itself, "
+        "were not examined."
+    )
+
+
+def _evidence(folder: Path, facts: Mapping[str, Any]) -> Iterator[Part]:
+    for section in SECTIONS:
+        run = run_of(folder, section.name)
+        if section.name not in facts["sections"] or not (run / PLAN).is_file():
+            continue
+        tables = [part for _, _, parts in results(harness.finished(run)) for part in parts]
+        drawn = [markup.picture(p.png, p.said, p.caption) for p in pictures_of(run)]
+        yield section.title, section.name, [*tables, *drawn]
+
+
+def _again(folder: Path, base: Plan, depth: str) -> Iterator[str]:
+    yield markup.paragraph("One finding, measured again (exit code 1 where it is not reproduced):")
+    yield markup.verbatim(f"trustml replay {folder}#F-001")
+    yield markup.paragraph("Each section is a run of trustml bench, whose claims can be checked:")
+    yield markup.verbatim(f"trustml verify {run_of(folder, SECTIONS[0].name)}")
+    yield markup.paragraph("The whole audit, with seed and every option:")
+    words = f"--data {base.data!r} --seed {base.seed} --depth {depth}"
+    yield markup.verbatim(f"trustml audit {base.models[0]!r} {words}")

@@ -16,8 +16,8 @@ from trustml.benchmarks.exams import cases, checked, size
 from trustml.benchmarks.harness import RECORDS, resume
 from trustml.benchmarks.plan import Plan
 from trustml.benchmarks.setting import load_data
-from trustml.benchmarks.suspicion import read_chain
 from trustml.benchmarks.verify import verify
+from trustml.chains import read_chain
 from trustml.contracts import Record
 from trustml.errors import BadInput, BadOption, BrokenClaim, UnknownName
 from trustml.recipes import choose

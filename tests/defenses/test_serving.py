@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trustml.contracts import Domain, Split
+from trustml.contracts import Bayesian, Dataset, Domain, Split
 from trustml.defenses.abstain import abstain
 from trustml.defenses.bit_depth import bit_depth
 from trustml.defenses.jpeg import jpeg
@@ -16,9 +16,13 @@ from trustml.defenses.median_filter import median_filter
 from trustml.defenses.output_rounding import output_rounding
 from trustml.defenses.randomised_smoothing import randomised_smoothing
 from trustml.defenses.vae_purification import vae_purification
-from trustml.errors import BadOption, NotApplicable
-from trustml.guarding import accepted
+from trustml.errors import BadInput, BadOption, NotApplicable, UnknownName
+from trustml.guarding import accepted, doubt
+from trustml.models.bnn import bnn
 from trustml.randomness import keyed
+from trustml.recipes import read_recipe
+from trustml.store import trained
+from trustml.training import seeded
 
 IMAGE = Domain((1, 16, 16), 3)
 
@@ -148,7 +152,7 @@ def test_abstention_keeps_its_rate_and_sends_the_unsure(score: Any) -> None:
     """Of 400 fresh inputs about 10 % are sent (sd 1.5 points, and as much for the threshold)."""
     domain = Domain((8,), 3)
     model = Linear(domain)
-    guard: Any = abstain(model, domain, rate=0.1, score=score)
+    guard: Any = abstain(model, domain, rate=0.1, detector=score)
     x = torch.rand(800, 8, generator=torch.Generator().manual_seed(4))
     assert bool(accepted(guard, x).all()), "before it has learnt it stands by everything"
     split = Split(x, model(x).argmax(1), torch.arange(800), 3)
@@ -159,6 +163,84 @@ def test_abstention_keeps_its_rate_and_sends_the_unsure(score: Any) -> None:
     if score in ("mcp", "margin", "entropy"):
         sure = model(x[400:]).detach().softmax(1).amax(1)
         assert float(sure[passed].mean()) > float(sure[~passed].mean())
+
+
+def heap(count: int, seed: int, middle: float = 0.5) -> Split:
+    """Return inputs (N, 8) around a place, with the classes that Linear gives them."""
+    draw = torch.Generator().manual_seed(seed)
+    x = (middle + 0.1 * torch.randn(count, 8, generator=draw)).clamp(0, 1)
+    return Split(x, Linear(Domain((8,), 3))(x).argmax(1), torch.arange(count) + 1000 * seed, 3)
+
+
+@pytest.mark.parametrize("detector", ["knn", "mahalanobis", "ash+energy", "feature_squeezing"])
+def test_abstention_learns_with_any_detector(detector: str) -> None:
+    """A tenth of fresh inputs is sent (600 of them, 300 for the threshold: sd 2.1 points).
+
+    What it learns it has again from its state_dict, and before that it stands by everything.
+    """
+    domain = Domain((8,), 3)
+    options: Any = {"rate": 0.1, "detector": detector, "samples": 300}
+    if detector == "feature_squeezing":
+        options["detector"] = "feature_squeezing:bits=3,window=0"
+    guard: Any = abstain(Linear(domain), domain, **options)
+    fresh = heap(600, 3)
+    assert bool(guard.accepts(fresh.x).all())
+    guard.learn(heap(400, 1), heap(600, 2), 0)
+    passed = guard.accepts(fresh.x)
+    assert 0.03 < 1 - float(passed.double().mean()) < 0.18
+    assert torch.equal(guard.doubt(fresh.x) <= 0, passed)
+    other: Any = abstain(Linear(domain), domain, **options)
+    other.load_state_dict(guard.state_dict())
+    assert torch.equal(other.accepts(fresh.x), passed)
+
+
+def test_abstention_by_distance_sends_what_is_far_and_has_a_slope() -> None:
+    """A heap elsewhere is sent, whole; away from the known heap the doubt rises."""
+    domain = Domain((8,), 3)
+    guard: Any = abstain(Linear(domain), domain, detector="mahalanobis", samples=300)
+    guard.learn(heap(400, 1), heap(400, 2), 0)
+    far = heap(50, 4, middle=0.95)
+    assert not bool(guard.accepts(far.x).any())
+    x = far.x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(doubt(guard, x).sum(), x)  # type: ignore[union-attr]
+    back = (far.x - 0.05 * slope.sign()).clamp(0, 1)
+    assert bool((guard.doubt(back) < guard.doubt(far.x)).all())
+
+
+def test_a_gates_front_end_is_read_from_a_recipe_and_kept(tmp_path: Any) -> None:
+    """The text with quotes reads back as itself, and the kept model accepts what it did."""
+    text = 'mlp:hidden=[8],epochs=2+abstain:detector="react+energy",rate=0.1,samples=100'
+    recipe = read_recipe(text)
+    assert read_recipe(recipe.text).text == recipe.text
+    dataset = Dataset("heaps", heap(300, 1), heap(200, 2), heap(50, 3), tuple("abc"), {})
+    first = trained(recipe, dataset, 0, "cpu", tmp_path)
+    again = trained(recipe, dataset, 0, "cpu", tmp_path)
+    assert again.from_cache
+    x = heap(200, 5).x
+    assert torch.equal(accepted(first.module, x), accepted(again.module, x))
+    assert not bool(accepted(again.module, x).all())
+
+
+def test_a_guard_of_a_bayesian_model_is_bayesian() -> None:
+    """Its draws are those of the model on the changed input; another model's guard has none."""
+    with seeded(0):
+        model: Any = bnn(IMAGE)
+    model.eval()
+    x = pictures(3)
+    bits: Any = bit_depth(model, IMAGE, bits=1)
+    assert isinstance(bits, Bayesian)
+    assert torch.equal(bits.sample_logits(x, 5), model.sample_logits(x.round(), 5))
+    for guard in (
+        jpeg(model, IMAGE), median_filter(model, IMAGE), abstain(model, IMAGE),
+        output_rounding(model, IMAGE), randomised_smoothing(model, IMAGE, draws=3),
+        vae_purification(model, IMAGE, size=2, hidden=8), bit_depth(bits, IMAGE),
+    ):  # fmt: skip
+        assert isinstance(guard, Bayesian)
+        assert guard.sample_logits(x, 5).shape == (5, 3, 3)
+    rounded: Any = output_rounding(model, IMAGE)
+    shown = rounded.sample_logits(x, 5).exp().mul(10).detach()
+    assert torch.allclose(shown, shown.round().clamp_min(0.1), atol=0.02)
+    assert not isinstance(bit_depth(Linear(IMAGE), IMAGE), Bayesian)
 
 
 def test_an_outer_guard_passes_on_what_the_inner_sends() -> None:
@@ -194,6 +276,15 @@ def test_bad_options_and_inputs_are_named() -> None:
     model, flat = Linear(IMAGE), Domain((5,), 3)
     with pytest.raises(BadOption, match="1 to 8"):
         bit_depth(model, IMAGE, bits=9)
+    with pytest.raises(UnknownName, match="no detector named 'nearest'"):
+        abstain(model, IMAGE, detector="nearest")
+    with pytest.raises(BadOption, match="nothing can follow it"):
+        abstain(model, IMAGE, detector="knn+energy")
+    with pytest.raises(BadOption, match="2 or more"):
+        abstain(model, IMAGE, samples=1)
+    gated: Any = abstain(Linear(Domain((8,), 3)), Domain((8,), 3), detector="knn")
+    with pytest.raises(BadInput, match="4 validation samples or more"):
+        gated.learn(heap(50, 1), heap(3, 2), 0)
     with pytest.raises(BadOption, match="1 to 100"):
         jpeg(model, IMAGE, quality=0)
     with pytest.raises(BadOption, match="odd"):

@@ -19,8 +19,9 @@ from trustml.benchmarks.outside import attacked_splits, outside_split
 from trustml.benchmarks.plan import Case
 from trustml.benchmarks.slipped import Posted, check_slipped, passed, slipped
 from trustml.benchmarks.stolen import is_thief, stolen_split
-from trustml.benchmarks.suspicion import check_shown, checked, learnt, read_chain, rows_of
+from trustml.benchmarks.suspicion import check_shown, checked, learnt
 from trustml.calibration import calibration_scores, temperature_scaling
+from trustml.chains import read_chain, rows_of
 from trustml.conformal import (
     adaptive_sets,
     conformal_quantile,

@@ -8,7 +8,7 @@ from trustml.benchmarks.outside import names
 from trustml.benchmarks.plan import Case, Plan, labels, unique
 from trustml.benchmarks.robustness import epsilons_of
 from trustml.benchmarks.stolen import stolen_or
-from trustml.benchmarks.suspicion import Chain, read_chain
+from trustml.chains import Chain, read_chain
 from trustml.contracts import Dataset, Json
 from trustml.errors import BadOption
 from trustml.records import plain

@@ -12,9 +12,10 @@ from trustml.benchmarks.aware import Guarded, slip_past, unit_of
 from trustml.benchmarks.discipline import Bench
 from trustml.benchmarks.outputs import asked_again
 from trustml.benchmarks.plan import Case
-from trustml.benchmarks.suspicion import Scorer, checked
+from trustml.benchmarks.suspicion import checked
 from trustml.contracts import Bayesian, Norm, Outputs, Score
 from trustml.errors import BrokenClaim
+from trustml.gate import Scorer
 from trustml.metrics import proportion
 from trustml.progress import progress
 from trustml.randomness import keyed

@@ -1,12 +1,13 @@
 """What guards that change the input share: the model behind a change, and gradients through it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from trustml.contracts import Domain
+from trustml.contracts import Bayesian, Domain
 from trustml.errors import NotApplicable
 from trustml.guarding import accepted, doubt
 
@@ -19,6 +20,7 @@ class Before(nn.Module):
     def __init__(self, model: nn.Module, change: nn.Module) -> None:
         super().__init__()
         self.model, self.change = model, change
+        keep_draws(self, model, self._draws)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, K)."""
@@ -37,6 +39,19 @@ class Before(nn.Module):
     def doubt(self, x: Tensor) -> Tensor | None:
         """Return (B,) how the model within doubts the changed input; above 0 it refuses."""
         return doubt(self.model, self.change(x))
+
+    def _draws(self, x: Tensor, draws: int) -> Tensor:
+        logits: Tensor = self.model.sample_logits(self.change(x), draws)
+        return logits
+
+
+def keep_draws(guard: nn.Module, model: nn.Module, sample: Callable[[Tensor, int], Tensor]) -> None:
+    """Let the guard of a Bayesian model be one: its `sample_logits` is `sample`; else it has none.
+
+    A method in its class would say so of every guard, whatever is within.
+    """
+    if isinstance(model, Bayesian):
+        guard.sample_logits = sample  # type: ignore[assignment]
 
 
 def straight_through(changed: Tensor, x: Tensor, bpda: bool) -> Tensor:

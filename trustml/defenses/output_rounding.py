@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from trustml.contracts import Domain
-from trustml.defenses._before import straight_through
+from trustml.defenses._before import keep_draws, straight_through
 from trustml.errors import BadOption
 from trustml.guarding import accepted, doubt
 from trustml.registry import safeguard
@@ -49,10 +49,13 @@ class Rounded(nn.Module):
     def __init__(self, model: nn.Module, decimals: int, bpda: bool) -> None:
         super().__init__()
         self.model, self.decimals, self.bpda = model, decimals, bpda
+        keep_draws(self, model, self._draws)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logs of the rounded probabilities, (B, K)."""
-        logits = self.model(x)
+        return self._told(self.model(x))
+
+    def _told(self, logits: Tensor) -> Tensor:
         exact = logits.log_softmax(1)
         unit = 10.0**-self.decimals
         shown = (exact.detach().exp() / unit).round() * unit
@@ -72,3 +75,8 @@ class Rounded(nn.Module):
     def doubt(self, x: Tensor) -> Tensor | None:
         """Return (B,) how the model within doubts the input; above 0 it refuses."""
         return doubt(self.model, x)
+
+    def _draws(self, x: Tensor, draws: int) -> Tensor:
+        """Return each network's log probabilities, (S, B, K), rounded as the answer is."""
+        logits = self.model.sample_logits(x, draws)
+        return self._told(logits.flatten(0, 1)).view_as(logits)

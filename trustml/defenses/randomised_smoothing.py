@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from trustml.bounds.smoothing import Smoothed, smoothed
 from trustml.contracts import Domain, Random
+from trustml.defenses._before import keep_draws
 from trustml.errors import BadOption
 from trustml.guarding import accepted, doubt
 from trustml.registry import safeguard
@@ -57,6 +58,7 @@ class Noisy(nn.Module):
         self.model = model
         # Made again from its seed, so it is no weight.
         self.register_buffer("noise", noise, persistent=False)
+        keep_draws(self, model, self._draws)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the log of the mean probabilities, (B, K)."""
@@ -92,3 +94,10 @@ class Noisy(nn.Module):
             MethodFailed: the model answers NaN.
         """
         return smoothed(self.model, x, random=random, sigma=sigma, draws=draws, alpha=alpha)
+
+    def _draws(self, x: Tensor, draws: int) -> Tensor:
+        """Return each network's log mean probabilities over the noise, (S, B, K)."""
+        parts = [
+            self.model.sample_logits(x + one.to(x), draws).log_softmax(2) for one in self.noise
+        ]
+        return torch.stack(parts).logsumexp(0) - math.log(len(parts))

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from trustml.contracts import Domain, Split, Training
-from trustml.defenses._before import Before
+from trustml.defenses._before import Before, keep_draws
 from trustml.errors import BadOption
 from trustml.registry import get, safeguard
 from trustml.training import fit
@@ -47,6 +47,7 @@ class Purified(nn.Module):
     def __init__(self, model: nn.Module, vae: nn.Module, training: Training) -> None:
         super().__init__()
         self.within, self.training_of_vae = Before(model, Reconstruction(vae)), training
+        keep_draws(self, model, self._draws)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, K)."""
@@ -69,6 +70,10 @@ class Purified(nn.Module):
         """Fit the autoencoder; labels play no part in it."""
         vae: Any = self.within.change
         fit(vae.vae, train, validation, self.training_of_vae, seed)
+
+    def _draws(self, x: Tensor, draws: int) -> Tensor:
+        logits: Tensor = self.within.model.sample_logits(self.within.change(x), draws)
+        return logits
 
 
 class Reconstruction(nn.Module):

@@ -18,6 +18,7 @@ BLOCK = 64
 
 Gate = Callable[[Tensor, Tensor], None]
 Mask = Callable[[Tensor], Tensor]
+Listener = Callable[[Tensor, Tensor], None]
 
 
 class Service:
@@ -61,6 +62,8 @@ class Service:
         self._model = _in_precision(model, self.dtype)
         self._gates, self._masks = tuple(gates), tuple(masks)
         self._count = [0]
+        # Each is told the inputs and answers of every call, as they were shown.
+        self.listeners: tuple[Listener, ...] = ()
 
     @property
     def queries(self) -> int:
@@ -156,6 +159,12 @@ class Service:
     def _shown(self, x: Tensor, logits: Tensor) -> Tensor:
         for gate in self._gates:
             gate(x, logits.argmax(1))
+        shown = self._masked(logits)
+        for listener in self.listeners:
+            listener(x, shown)
+        return shown
+
+    def _masked(self, logits: Tensor) -> Tensor:
         if self.terms.answers == Access.LOGITS:
             return logits
         shown = logits.softmax(1) if self._speaks == Access.LOGITS else logits

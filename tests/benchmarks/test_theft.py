@@ -8,11 +8,13 @@ from torch import nn
 
 from trustml.benchmarks.theft import (
     affine_table,
+    answers,
     curve,
     examine,
     hidden_layer,
     least_queries,
     queries_to,
+    stages,
 )
 from trustml.contracts import Access, Domain, Score, Split, Symmetry, Terms, Theft
 from trustml.errors import MethodFailed
@@ -121,7 +123,9 @@ def test_a_curve_and_the_queries_that_it_takes() -> None:
         wrong[1].weight.neg_()
         wrong[1].bias.neg_()
     theft = Theft(victim, {}, 30, earlier=(Theft(victim, {}, 20), Theft(wrong, {}, 10)))
-    points = curve(victim, theft, split(victim).x)
+    x = split(victim).x
+    labels = answers(victim, x).argmax(1)
+    points = curve(*stages(theft, x), labels)
     assert [queries for queries, _ in points] == [10, 20, 30]
     assert [score.value for _, score in points] == [0.0, 1.0, 1.0], "−f is highest where f is least"
     assert queries_to(points, 0.99) == 20

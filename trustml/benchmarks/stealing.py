@@ -3,13 +3,14 @@
 from dataclasses import asdict, fields, replace
 from typing import Any, Literal, get_args
 
-from trustml.benchmarks.discipline import Discipline
+from trustml.benchmarks import services, thefts
+from trustml.benchmarks.discipline import Bench, Discipline
 from trustml.benchmarks.plan import Case, Plan, anywhere, labels, recipe_anywhere, unique
-from trustml.benchmarks.thefts import check_claims, examine, read
-from trustml.contracts import Access, Dataset, Json, Terms
-from trustml.errors import UnknownName
+from trustml.contracts import Access, Dataset, Json, Record, Terms
+from trustml.countering import canonical, masks_answers
+from trustml.errors import BadOption, UnknownName
 from trustml.options import Option, read_options, split_spec
-from trustml.recipes import choose, read_recipe
+from trustml.recipes import choose, read_recipe, split_recipe
 from trustml.records import plain
 
 Answers = Literal["labels", "top1", "probabilities", "logits"]
@@ -28,9 +29,16 @@ def check(plan: Plan) -> Plan:
     Raises:
         UsageError: a name or an option that is not allowed, or terms that cannot be.
     """
-    read_terms(plan)
+    terms = read_terms(plan)
+    against = unique(canonical(text) for text in plan.countermeasures)
+    if terms.answers == Access.LOGITS and any(masks_answers(text) for text in against):
+        raise BadOption(
+            "--countermeasure: what changes probabilities cannot act on a victim that answers "
+            "logits: leave out --terms answers=logits"
+        )
     return replace(
         plan,
+        countermeasures=against,
         stealers=unique(anywhere(choose("stealer", text)).text for text in plan.stealers),
         copy=recipe_anywhere(read_recipe(plan.copy)) if plan.copy else "",
     )
@@ -56,7 +64,7 @@ def read_terms(plan: Plan) -> Terms:
 
 
 def cases(plan: Plan, dataset: Dataset, model: str, label: str, seed: int) -> list[Case]:
-    """Return a row for each stealer."""
+    """Return for each service, bare and with each countermeasure, its row and one a stealer."""
     terms = asdict(read_terms(plan))
     facts: dict[str, Json] = {
         "victim": {**terms, "answers": terms["answers"].name.lower()},
@@ -64,22 +72,41 @@ def cases(plan: Plan, dataset: Dataset, model: str, label: str, seed: int) -> li
     }
     stealers = [choose("stealer", text) for text in plan.stealers]
     names = labels(stealer.plugin.name for stealer in stealers)
-    return [
-        Case(
-            f"{label}-{name}", "stealer", stealer.plugin.name, stealer.text,
-            plain(stealer.options), model, seed, facts,
-        )
-        for name, stealer in zip(names, stealers, strict=True)
-    ]  # fmt: skip
+    texts = ("none", *plan.countermeasures)
+    shields = labels("+".join(name for name, _ in map(split_spec, split_recipe(t))) for t in texts)
+    found = []
+    for text, shield in zip(texts, shields, strict=True):
+        own = label if text == "none" else f"{label}-{shield}"
+        met = {**facts, "countermeasure": text}
+        found.append(Case(f"{own}-service", "service", "service", "", {}, model, seed, met))
+        found += [
+            Case(
+                f"{own}-{name}", "stealer", stealer.plugin.name, stealer.text,
+                plain(stealer.options), model, seed, met,
+            )
+            for name, stealer in zip(names, stealers, strict=True)
+        ]  # fmt: skip
+    return found
+
+
+def _examined(case: Case, blank: Record, bench: Bench) -> Record:
+    room: Any = services if case.kind == "service" else thefts
+    record: Record = room.examine(case, blank, bench)
+    return record
+
+
+def _verified(case: Case, record: Record, bench: Bench) -> None:
+    room: Any = services if case.kind == "service" else thefts
+    room.check_claims(case, record, bench)
 
 
 STEALING = Discipline(
-    kinds=("stealer",),
+    kinds=("stealer", "service"),
     wanted=lambda plan: bool(plan.stealers),
     checked=check,
     cases=cases,
-    size=lambda plan: len(plan.stealers),
-    examined=examine,
-    verified=check_claims,
-    read=read,
+    size=lambda plan: (1 + len(plan.countermeasures)) * (1 + len(plan.stealers)),
+    examined=_examined,
+    verified=_verified,
+    read=thefts.read,
 )

@@ -78,14 +78,22 @@ def examine(victim: nn.Module, theft: Theft, test: Split, terms: Terms, seed: in
     )
 
 
-def curve(victim: nn.Module, theft: Theft, x: Tensor) -> list[tuple[int, Score]]:
-    """Return (queries, agreement on x) of the theft's earlier copies and its last, in order."""
-    theirs = answers(victim, x).argmax(1)
-    points = []
-    for stage in sorted((*theft.earlier, theft), key=lambda stage: stage.queries):
-        alike = int((answers(stage.copy, x).argmax(1) == theirs).sum())
-        points.append((stage.queries, metrics.proportion(alike, len(x), better="lower")))
-    return points
+def stages(theft: Theft, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the queries (N,) of the theft's earlier copies and its last, and their labels (N, B).
+
+    An earlier copy of as many queries as a later one is left out.
+    """
+    every = {stage.queries: stage for stage in (*theft.earlier, theft)}
+    order = sorted(every)
+    said = torch.stack([answers(every[queries].copy, x).argmax(1) for queries in order])
+    return torch.tensor(order), said
+
+
+def curve(queries: Tensor, said: Tensor, labels: Tensor) -> list[tuple[int, Score]]:
+    """Return (queries, agreement) of each stage's labels said (N, B) with the victim's (B,)."""
+    alike = (said == labels).sum(1).tolist()
+    points = zip(queries.tolist(), alike, strict=True)
+    return [(asked, metrics.proportion(same, len(labels), "lower")) for asked, same in points]
 
 
 def queries_to(points: list[tuple[int, Score]], agreement: float) -> int | None:

@@ -17,10 +17,10 @@ from trustml.access import frozen, in_blocks
 from trustml.benchmarks import theft as exam
 from trustml.benchmarks.discipline import SAMPLES, Bench
 from trustml.benchmarks.plan import Case
+from trustml.benchmarks.services import alarm_of, here, service, terms_of
 from trustml.benchmarks.setting import blaming
-from trustml.contracts import Access, Classifier, Cost, Record, Score, Terms, Theft
-from trustml.deployment import access_of
-from trustml.errors import BrokenClaim, MethodFailed, NotApplicable
+from trustml.contracts import Cost, Record, Score, Status, Theft
+from trustml.errors import BrokenClaim, MethodFailed, NotApplicable, Refused, TrustError
 from trustml.files import write_whole
 from trustml.randomness import keyed
 from trustml.recipes import choose, read_recipe
@@ -84,7 +84,7 @@ def check_claims(case: Case, record: Record, bench: Bench) -> None:
     again = _agreements(stored, bench, case.seed) | _queries(stored, bench, case)
     claimed = {name for name in record.scores if name.startswith(("agreement", "queries to"))}
     claimed |= record.scores.keys() & {EQUAL}
-    for name in again.keys() | claimed:
+    for name in (*again, *sorted(claimed)):
         if record.scores.get(name) != again.get(name):
             raise BrokenClaim(f"{record.case}: {name} does not follow from the copy's answers")
 
@@ -121,7 +121,9 @@ def _failed(
     blank: Record, bench: Bench, error: TrustError, told: _Told, alarm: int | None
 ) -> Record:
     """Return the record of a theft that stopped: why, after what, and the answers it had."""
-    status: Status = "skipped" if isinstance(error, NotApplicable) else "failed"
+    turned_away = isinstance(error, Refused) and blank.threat["countermeasure"] != "none"
+    known = isinstance(error, NotApplicable) or turned_away
+    status: Status = "skipped" if known else "failed"
     found = replace(blank, status=status, reason=" ".join(str(error).split()))
     if not told.count:
         return found
@@ -145,6 +147,8 @@ def _record(blank: Record, bench: Bench, case: Case, theft: Theft, alarm: int | 
         "curve: queries": queries,
         "curve: labels": labels.to(torch.int32),
     }
+    agreed = [s.value for _, s in _curves(stored, bench, case.seed)["test"]]
+    stored["curve: agreement"] = torch.tensor(agreed, dtype=torch.float64)
     content = save({name: part.contiguous() for name, part in stored.items()})
     write_whole(bench.home(case.name) / SAMPLES, content)
     scores = _agreements(stored, bench, case.seed) | _queries(stored, bench, case)
@@ -266,26 +270,6 @@ class _Single(nn.Module):
         """Return logits (B, K)."""
         logits: Tensor = self.copy(x)
         return logits.to(x.dtype)
-
-
-def _check_terms(terms: Terms, bench: Bench) -> None:
-    """Check that the model behind the victim shows what the terms promise.
-
-    Raises:
-        NotApplicable: it shows less; the message says which terms it can keep.
-    """
-    shown = access_of(bench.setting.module)
-    most = min(shown, Access.LOGITS)
-    if terms.answers > shown:
-        raise NotApplicable(
-            f"the terms answer {terms.answers.name.lower()}, and this model shows "
-            f"{shown.name.lower()}: give --terms answers={most.name.lower()}"
-        )
-    if shown < Access.GRADIENTS and (terms.explains != "nothing" or terms.precision == "float64"):
-        raise NotApplicable(
-            f"this model shows {shown.name.lower()}, in float32: leave explains= and precision= "
-            f"out of --terms"
-        )
 
 
 def _words(certificate: Mapping[str, Any]) -> str:

@@ -75,6 +75,12 @@ from trustml.errors import UsageError
     metavar="WORDS",
     help="What a stolen model answers, such as answers=labels or answers=logits,precision=float64.",
 )
+@click.option(
+    "--countermeasure",
+    "countermeasures",
+    multiple=True,
+    help="What the victim does against thieves, as name:key=value,… (repeat): tried beside none.",
+)
 @click.option("--copy", default="", metavar="MODEL", help="Recipe of a learnt copy.")
 @click.option(
     "--ood",

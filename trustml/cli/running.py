@@ -22,6 +22,7 @@ from trustml.reports.detector_pictures import detector_pictures
 from trustml.reports.explanation_pictures import explanation_pictures
 from trustml.reports.table import render
 from trustml.reports.tables import console
+from trustml.reports.theft_figure import theft_picture
 
 # What a plan can ask for, and what it is asked for where it names nothing.
 _EXAMS = ("attacks", "detectors", "attributions", "stealers")
@@ -99,6 +100,9 @@ def report(
             names += ", …" if len(drawn) > _SHOWN else ""
             lie = "picture (PNG) lies" if len(drawn) == 1 else "pictures (PNG) lie"
             screen.print(f"{len(drawn)} {lie} beside it: {names}")
+        stolen = theft_picture(folder) if pictures else None
+        if stolen is not None:
+            screen.print(f"Agreement against queries is drawn in {stolen}", soft_wrap=True)
         if curve:
             screen.print(f"The curve is drawn in {_draw_curve(folder)}", soft_wrap=True)
         screen.print(f"The run lies in {folder}", soft_wrap=True)

@@ -10,6 +10,7 @@ from rich.text import Text
 from trustml.contracts import Record, Score
 from trustml.reports.detector_table import detector_tables
 from trustml.reports.explanation_table import explanation_tables
+from trustml.reports.service_table import countermeasure_tables, service_tables
 from trustml.reports.tables import DASH, apart, number, percent, plain_table, remarks, spec_of
 from trustml.reports.theft_table import theft_tables
 
@@ -24,6 +25,7 @@ _OTHER = {
 _TABLES: dict[str, Tables] = {
     "outside": detector_tables,
     "explained": explanation_tables,
+    "seen": service_tables,
     "victim": theft_tables,
 }
 
@@ -37,6 +39,7 @@ def render(records: Iterable[Record]) -> Iterator[RenderableType]:
         group = list(rows)
         tables = next((t for fact, t in _TABLES.items() if fact in group[0].threat), attack_table)
         yield from tables(group, names[group[0].model], spec_of(group[0].data)[0])
+    yield from countermeasure_tables(records)
 
 
 def attack_table(group: Sequence[Record], model: str, data: str) -> Iterator[RenderableType]:

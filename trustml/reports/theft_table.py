@@ -10,21 +10,33 @@ from trustml.reports.tables import DASH, apart, number, percent, plain_table, re
 
 _HEADS = (
     "agreement\ntest %", "agreement\nuniform %", "accu-\nracy %", "parameter\nerror",
-    "worst\ngap", "transfer\n%", "queries", "× least", "s",
+    "worst\ngap", "transfer\n%",
 )  # fmt: skip
+_COSTS = ("queries", "× least", "to 99 %", "to 99.9 %", "to exact", "× without", "alarm", "s")
+_LEVELS = ("queries to 99 %", "queries to 99.9 %", "queries to exact")
 
 
 def theft_tables(group: Sequence[Record], model: str, data: str) -> Iterator[RenderableType]:
-    """Yield the table of one victim's thieves, their notes, and the verdict."""
+    """Yield the tables of one victim's thieves, their notes, and the verdict."""
+    group = [record for record in group if record.kind != "service" or record.status != "done"]
     terms = group[0].threat["victim"]
     shown = terms["answers"] + (f" of {terms['decimals']} decimals" if terms["decimals"] else "")
+    shield = group[0].threat.get("countermeasure", "none")
+    against = "" if shield == "none" else f", behind {shield}"
     title = f"{model} on {data}, stolen by its {shown} ({terms['precision']}, {terms['inputs']})"
     labels = apart([(record.plugin, record.options) for record in group])
-    table = plain_table(title, "stealer", _HEADS)
+    table = plain_table(title + against, "stealer", _HEADS)
+    costs = plain_table("what it took", "stealer", _COSTS)
     for record, label in zip(group, labels, strict=True):
         table.add_row(label, *(_cells(record) if record.status == "done" else [record.status]))
+        costs.add_row(label, *_cost_cells(record))
     table.caption = "error: relative, modulo what no answer tells; transfer: of attacks on the copy"
+    costs.caption = (
+        "to 99 %: queries to that agreement on the test set; exact: every test and uniform input;\n"
+        "× without: queries at equal agreement, beside the same thief where nothing is done"
+    )
     yield table
+    yield costs
     yield from remarks(group, labels)
     yield Text(verdict(group, labels), style="bold")
     yield Text("")
@@ -51,14 +63,27 @@ def _cells(record: Record) -> list[str]:
     def share(name: str) -> str:
         return f"{100 * record.scores[name].value:.1f}"
 
-    def plain(name: str) -> str:
-        score = record.scores.get(name)
-        if score is None:
-            return DASH
-        return f"{score.value:.1e}" if score.value < 0.01 else number(score.value)
-
     return [
         share("agreement (test)"), share("agreement (uniform)"), share("accuracy of the copy"),
-        plain("parameter error"), plain("worst gap"), share("transfer"),
-        f"{record.cost.queries:.0f}", plain("queries over the least"), f"{record.cost.seconds:.2f}",
+        _plain(record, "parameter error"), _plain(record, "worst gap"), share("transfer"),
     ]  # fmt: skip
+
+
+def _cost_cells(record: Record) -> list[str]:
+    def count(name: str) -> str:
+        score = record.scores.get(name)
+        return DASH if score is None else f"{score.value:.0f}"
+
+    return [
+        f"{record.cost.queries:.0f}", _plain(record, "queries over the least"),
+        *(count(name) for name in _LEVELS),
+        _plain(record, "× queries at equal agreement"), count("alarm"),
+        f"{record.cost.seconds:.2f}",
+    ]  # fmt: skip
+
+
+def _plain(record: Record, name: str) -> str:
+    score = record.scores.get(name)
+    if score is None:
+        return DASH
+    return f"{score.value:.1e}" if score.value < 0.01 else number(score.value)

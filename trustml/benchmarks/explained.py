@@ -99,11 +99,11 @@ def worths(
     return torch.cat(values)
 
 
-def chunks(x: Tensor, copies: int) -> Iterator[slice]:
-    """Yield runs of rows whose copies fit in memory together."""
-    size = max(1, MOST_ENTRIES // max(1, copies * x[0].numel()))
-    for start in range(0, len(x), size):
-        yield slice(start, min(start + size, len(x)))
+def chunks(x: Tensor, copies: int, count: int | None = None) -> Iterator[slice]:
+    """Yield runs of rows whose copies fit in memory together; of `count` rows, or those of x."""
+    size, count = max(1, MOST_ENTRIES // max(1, copies * x[0].numel())), count or len(x)
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
 
 
 def places(values: Tensor) -> Tensor:

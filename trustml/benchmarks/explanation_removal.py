@@ -11,7 +11,6 @@ from trustml.benchmarks.explained import (
     places,
     spread,
     worth,
-    worths,
 )
 from trustml.benchmarks.explanation_scores import Measured, mean_of
 from trustml.benchmarks.imputation import impute
@@ -89,18 +88,32 @@ def removal_curve(
     """
     if steps < 1:
         raise BadOption(f"steps={steps} is not allowed: it must be 1 or more")
-    rank = ranks(explained, baseline, seed)
+    rank, x = ranks(explained, baseline, seed), explained.x
     count = rank.shape[1]
     gone = torch.linspace(0, count, min(steps, count) + 1).round().to(rank)
-    x = explained.x
-
-    def change(rows: slice) -> Tensor:
-        chosen = spread(rank[rows][:, None] < gone[:, None], x)
-        here, there = (baseline, x) if not back else (x, baseline)
-        return torch.where(chosen, here[rows][:, None], there[rows][:, None])
-
-    curve = worths(model, x, explained.target, len(gone), change, output)
+    here, there = (baseline, x) if not back else (x, baseline)
+    fresh = _fresh(rank, gone, places((x != baseline).double()) > 0)
+    row, step = fresh.nonzero(as_tuple=True)
+    values = []
+    for part in chunks(x, 1, len(row)):
+        chosen = spread(rank[row[part]] < gone[step[part], None], x)
+        changed = torch.where(chosen, here[row[part]], there[row[part]])
+        values.append(worth(model, changed, explained.target[row[part]], output))
+    # A step that changes nothing has the value of the one before.
+    curve = torch.cat(values)[fresh.flatten().cumsum(0) - 1].view(fresh.shape)
     return curve, gone.to(curve) / count
+
+
+def _fresh(rank: Tensor, gone: Tensor, differs: Tensor) -> Tensor:
+    """Return which steps change the input (B, steps + 1), given the places that can (B, P).
+
+    Most of a digit is black already: to set it to black is nothing to ask the model about.
+    """
+    counts = torch.zeros_like(rank).scatter_(1, rank, differs.long()).cumsum(1)
+    upto = torch.cat([torch.zeros_like(counts[:, :1]), counts], 1)[:, gone]
+    fresh = torch.ones_like(upto, dtype=torch.bool)
+    fresh[:, 1:] = upto[:, 1:] != upto[:, :-1]
+    return fresh
 
 
 def ranks(

@@ -4,8 +4,9 @@ import copy
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -44,9 +45,9 @@ def parameter_randomisation(
     Raises:
         NotApplicable: the model has no weights.
     """
-    still = explain(model, x, target)
+    still = _ranked(explain(model, x, target))
     stages = [
-        rank_correlation(still, explain(stage, x, target))
+        _agreeing(still, _ranked(explain(stage, x, target)))
         for stage in randomised(model, order, seed)
     ]
     return mean_of(torch.stack(stages).mean(0), "lower")
@@ -115,22 +116,31 @@ def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
     """
     if first.shape != second.shape:
         raise BadInput(f"maps {tuple(first.shape)} and {tuple(second.shape)} cannot be compared")
-    found = correlation(*(_ranked(places(maps.double())) for maps in (first, second)))
+    return _agreeing(_ranked(first), _ranked(second))
+
+
+def _agreeing(first: Tensor, second: Tensor) -> Tensor:
     # A constant map orders nothing, so it agrees with nothing.
-    return found.nan_to_num(0.0)
+    return correlation(first, second).nan_to_num(0.0)
 
 
-def _ranked(values: Tensor) -> Tensor:
-    """Return ranks (B, P) in float64; equal values share the mean of their ranks."""
-    ordered, order = values.sort(dim=1)
-    new = torch.ones_like(ordered, dtype=torch.int64)
-    new[:, 1:] = (ordered[:, 1:] != ordered[:, :-1]).long()
-    group = new.cumsum(1) - 1
-    places_ = torch.arange(values.shape[1], device=values.device).expand_as(group).double()
-    total = torch.zeros_like(values, dtype=torch.float64).scatter_add_(1, group, places_)
-    count = torch.zeros_like(total).scatter_add_(1, group, torch.ones_like(total))
-    shared = (total / count.clamp_min(1)).gather(1, group)
-    return torch.zeros_like(shared).scatter_(1, order, shared)
+def _ranked(maps: Tensor) -> Tensor:
+    """Return the rank of each place (B, P), float64; equal values share the mean of their ranks."""
+    # NumPy sorts rows three times as fast as torch on a processor; equal ones may stand anyhow.
+    values = places(maps).cpu().numpy()
+    order = values.argsort(axis=1)
+    ordered = np.take_along_axis(values, order, 1)
+    spot = np.arange(values.shape[1])
+    shared: Any = np.broadcast_to(spot.astype(np.float64), values.shape)
+    same = ordered[:, 1:] == ordered[:, :-1]
+    if same.any():
+        edge = np.zeros((len(values), 1), dtype=bool)
+        first = np.maximum.accumulate(np.where(np.hstack([edge, same]), 0, spot), axis=1)
+        last = np.where(np.hstack([same, edge]), spot[-1], spot)[:, ::-1]
+        shared = (first + np.minimum.accumulate(last, axis=1)[:, ::-1]) / 2
+    ranks = np.empty(values.shape)
+    np.put_along_axis(ranks, order, shared, 1)
+    return torch.from_numpy(ranks).to(maps.device)
 
 
 def _entropy(maps: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Means with bootstrap intervals, and whether one explanation is really better than another."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -13,6 +14,8 @@ from trustml.metrics import LEVEL, median
 
 Better = Literal["higher", "lower"]
 RESAMPLES = 4000
+# Up to so many samples the resamples are kept: 32 MB.
+_REMEMBERED = 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,13 +112,25 @@ def _defined(values: Tensor) -> Tensor:
 
 def _resampled(values: Tensor, seed: int) -> Tensor:
     """Return the means of as many samples drawn with replacement, RESAMPLES of them."""
+    if len(values) <= _REMEMBERED:
+        return _shares(len(values), seed) @ values
+    return torch.cat([values[drawn].mean(1) for drawn in _draws(len(values), seed)])
+
+
+@lru_cache(maxsize=2)  # every metric of an exam has as many samples
+def _shares(count: int, seed: int) -> Tensor:
+    """Return each resample's share of each sample (RESAMPLES, count)."""
+    cells = torch.cat(list(_draws(count, seed)))
+    ones = torch.ones((), dtype=torch.float64).expand_as(cells)
+    return torch.zeros(RESAMPLES, count).double().scatter_add_(1, cells, ones) / count
+
+
+def _draws(count: int, seed: int) -> Iterator[Tensor]:
+    """Yield the samples drawn (rows, count), RESAMPLES rows in all."""
     generator = torch.Generator().manual_seed(seed)
-    means = []
     for start in range(0, RESAMPLES, 500):
-        count = min(500, RESAMPLES - start)
-        drawn = torch.randint(len(values), (count, len(values)), generator=generator)
-        means.append(values[drawn].mean(1))
-    return torch.cat(means)
+        rows = min(500, RESAMPLES - start)
+        yield torch.randint(count, (rows, count), generator=generator)
 
 
 def _ends(means: Tensor) -> tuple[float, float]:

@@ -165,8 +165,17 @@ def correlation(first: Tensor, second: Tensor) -> Tensor:
 
 def _errors(model: Classifier, explained: Explained, baseline: Tensor) -> tuple[Tensor, Tensor]:
     """Return the gap f(x) - f(x₀) (B,) and how far the sum of parts is from it."""
-    gap = worth(model, explained.x, explained.target) - worth(model, baseline, explained.target)
+    gap = worth(model, explained.x, explained.target) - _worth_of(model, baseline, explained.target)
     return gap, (explained.parts(baseline).flatten(1).sum(1) - gap).abs()
+
+
+def _worth_of(model: Classifier, baseline: Tensor, target: Tensor) -> Tensor:
+    """Return what the model gives the baselines (B,); one that all share is asked about once."""
+    if not bool((baseline == baseline[:1]).all()):
+        return worth(model, baseline, target)
+    classes, inverse = target.unique(return_inverse=True)
+    once = baseline[:1].expand(len(classes), *baseline.shape[1:])
+    return worth(model, once, classes)[inverse]
 
 
 def _without(model: Classifier, explained: Explained, baseline: Tensor, masks: Tensor) -> Tensor:

@@ -453,13 +453,26 @@ class Route(Protocol):
     ) -> Callable[[Tensor, Tensor, Random], Tensor]: ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Suspects:
+    """What an inspection says of a model, class by class.
+
+    Args:
+        suspicion: (K,), how much each class looks like a backdoor's target; higher is odder.
+        triggers: (K, *S), what it takes for the triggers, each on the darkest input; or None.
+    """
+
+    suspicion: Tensor
+    triggers: Tensor | None = None
+
+
 class Inspection(Protocol):
-    """Return how much each class (K,) looks like the target of a backdoor; higher is odder.
+    """Search a model for a backdoor, class by class; what is usual, honest models tell.
 
     `clean` are samples of the inspector's own; `random` belongs to these.
     """
 
-    def __call__(self, model: Classifier, clean: Split, /, *, random: Random) -> Tensor: ...
+    def __call__(self, model: Classifier, clean: Split, /, *, random: Random) -> Suspects: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,10 @@ SHORT = {"steps": 5, "draws": 2, "epochs": 2}
 
 @pytest.mark.parametrize("plugin", INSPECTIONS)
 def test_each_class_gets_a_suspicion(plugin: Plugin) -> None:
-    """(K,) finite numbers; asked twice they are the same; weights and modes stay."""
+    """(K,) finite numbers, triggers in the box; asked twice they are the same.
+
+    Weights and modes stay.
+    """
     place = scene("image")
     split = seen(place)
     before = {name: tensor.clone() for name, tensor in place.model.state_dict().items()}
@@ -33,8 +36,12 @@ def test_each_class_gets_a_suspicion(plugin: Plugin) -> None:
             torch.rand(3)  # the global random state is nobody's business
     except (NotApplicable, MissingPackage) as reason:
         pytest.skip(str(reason))
-    assert found[0].shape == (split.classes,)
-    assert bool(found[0].isfinite().all())
-    assert torch.equal(found[0], found[1])
+    first, second = found
+    assert first.suspicion.shape == (split.classes,)
+    assert bool(first.suspicion.isfinite().all())
+    assert torch.equal(first.suspicion, second.suspicion)
+    if first.triggers is not None:
+        assert first.triggers.shape == (split.classes, *split.x.shape[1:])
+        assert split.low <= float(first.triggers.min()) <= float(first.triggers.max()) <= split.high
     assert all(torch.equal(t, before[name]) for name, t in place.model.state_dict().items())
     assert not place.model.training

@@ -85,7 +85,7 @@ def target_of(found: Found, domain: Domain | None, interface: Interface) -> Targ
             f"{found.describes} has the SHA-256 {found.digest}, not {interface.sha256}: it is "
             f"another file"
         )
-    prepare, face = preparation(domain, found.shape, interface, 0)
+    prepare, face = preparation(domain, found.shape, interface)
     if isinstance(found.body, nn.Module):
         found.body.eval()
     inputs = _trials(face)
@@ -111,6 +111,17 @@ def target_of(found: Found, domain: Domain | None, interface: Interface) -> Targ
         torch.equal(once, again),
         module.notes,
     )
+
+
+def trials(found: Found, domain: Domain | None, interface: Interface) -> Tensor:
+    """Return the trial inputs as the model takes them.
+
+    Raises:
+        BadInput: nobody says the shape, or what is said does not go together.
+    """
+    prepare, face = preparation(domain, found.shape, interface)
+    prepared: Tensor = prepare(_trials(face))
+    return prepared
 
 
 def file_hash(path: Path) -> str:

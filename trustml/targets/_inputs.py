@@ -38,7 +38,7 @@ class Preparation(nn.Module):
 
 
 def preparation(
-    domain: Domain | None, declared: Declared | None, interface: Interface, classes: int
+    domain: Domain | None, declared: Declared | None, interface: Interface
 ) -> tuple[Preparation, Domain]:
     """Return what makes a model's inputs of the data's, and the domain that the data have.
 
@@ -46,7 +46,6 @@ def preparation(
         domain: of the data, where they are known; else inputs are in [0, 1], as the model has them.
         declared: the shape of one input, as the model's own file says it.
         interface: what the caller says.
-        classes: how many the model has; 0 where only its answers will tell.
 
     Raises:
         BadInput: nobody says the shape, or what is said does not go together.
@@ -54,7 +53,7 @@ def preparation(
     wanted = _wanted(domain, declared, interface)
     if domain is None:
         face = (wanted[-1], *wanted[:-1]) if interface.layout == "last" else wanted
-        domain = Domain(face, classes)
+        domain = Domain(face, 0)  # its answers tell how many classes
     last = _is_last(domain.shape, wanted, interface)
     inner = _moved(domain.shape) if last else domain.shape
     if not _alike(inner, wanted):

@@ -10,7 +10,7 @@ from trustml.cli.bench import bench
 from trustml.cli.targeting import target
 from trustml.cli.promotion import promote
 from trustml.cli.provenance import provenance
-from trustml.cli.words import DATA, DATA_DIR, DEVICE, FAIL_ON, JSON, PLUGIN, RUNS, SEED
+from trustml.cli.words import DATA, DATA_DIR, DEVICE, FAIL_ON, JSON, PLUGIN, RUNS, SEED, WHERE
 from trustml.errors import TrustError, UsageError
 
 
@@ -138,6 +138,32 @@ def replay(finding: str, model: str | None, as_json: bool) -> None:
     from trustml.cli.auditing import print_replay
 
     print_replay(finding, model, as_json)
+
+
+@cli.command(epilog="Example: trustml runs trustml-runs --where model=cnn --to csv --out runs.csv")
+@click.argument("folder", type=click.Path(path_type=Path), default=RUNS)
+@WHERE
+@click.option("--to", "form", help="csv or parquet: a row for each score of each record.")
+@click.option("--out", metavar="FILE", help="Where that goes.")
+@JSON
+def runs(
+    folder: Path, where: tuple[str, ...], form: str | None, out: str | None, as_json: bool
+) -> None:
+    """List the runs below a folder, or write all their scores to one file."""
+    from trustml.cli.shelving import print_runs
+
+    print_runs(folder, where, form, out, as_json)
+
+
+@cli.command(epilog="Example: trustml leaderboard trustml-runs --where data=mnist")
+@click.argument("folder", type=click.Path(path_type=Path), default=RUNS)
+@WHERE
+@click.option("--out", metavar="FILE", help="Where the page goes. Default: into the folder.")
+def leaderboard(folder: Path, where: tuple[str, ...], out: str | None) -> None:
+    """Rank the models of many runs by what remains under attack, on the same samples and budget."""
+    from trustml.cli.shelving import print_leaderboard
+
+    print_leaderboard(folder, where, out)
 
 
 @cli.command(epilog="Example: trustml compare trustml-runs/before trustml-runs/after")

@@ -18,6 +18,12 @@ FAIL_ON = click.option(
     metavar="SEVERITY",
     help="critical, high, medium or low: such findings, or worse, fail (exit code 3 of an audit).",
 )
+WHERE = click.option(
+    "--where",
+    multiple=True,
+    metavar="FIELD=TEXT",
+    help="Only runs whose run, model, data, plugin, kind, device, commit or status holds the text.",
+)
 DATA = click.option(
     "--data", default="digits", show_default=True, help="Data set, as name:key=value,…"
 )

@@ -29,7 +29,7 @@ def plain_table(title: str, first: str, columns: Sequence[str]) -> Table:
     table = Table(
         title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0), pad_edge=False
     )
-    table.add_column(first, min_width=12)
+    table.add_column(first, min_width=12, overflow="fold")
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     table.caption_justify = "left"

@@ -1,0 +1,126 @@
+"""Honest models of the same recipe, and how odd a model is among them."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from trustml.benchmarks.discipline import Bench
+from trustml.benchmarks.plan import Plan
+from trustml.benchmarks.setting import blaming, placed
+from trustml.contracts import Split, Suspects
+from trustml.errors import BrokenClaim, MethodFailed
+from trustml.files import write_whole
+from trustml.randomness import keyed
+from trustml.recipes import Choice, Recipe
+from trustml.store import trained
+
+CONTROLS = "controls"
+CLEAN = 500  # validation samples that the inspector has; the model has not learnt from them
+FIRST_SEED = 1000
+
+
+def suspicions(bench: Bench, look: Choice) -> Tensor:
+    """Return the suspicions (N, K) float64 of honest models; each is kept once it is known.
+
+    Raises:
+        TrustError: a model cannot be trained or inspected.
+    """
+    recipe = unweighted(bench.setting.recipe)
+    path = _file(bench.folder, look, recipe)
+    found = list(kept(path))
+    for seed in list(seeds(bench.plan))[len(found) :]:
+        with blaming(f"model {recipe.name}"):
+            module = trained(recipe, bench.dataset, seed, bench.device).module
+        found.append(inspected(look, placed(module, bench.device), bench).suspicion)
+        write_whole(path, save({"suspicion": torch.stack(found)}))
+    return torch.stack(found)
+
+
+def kept(path: Path) -> Tensor:
+    """Return the suspicions (N, K) that are on the disk; none where there is no file.
+
+    Raises:
+        BrokenClaim: the file is damaged.
+    """
+    if not path.exists():
+        return torch.zeros(0, 1)
+    try:
+        return load(path.read_bytes())["suspicion"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise BrokenClaim(f"{path} cannot be read: {error}") from error
+
+
+def seeds(plan: Plan) -> Iterator[int]:
+    """Yield the seeds of the controls, none of which is the seed of an examined model."""
+    examined = range(plan.seed, plan.seed + plan.seeds)
+    first = FIRST_SEED
+    if first in examined or first + plan.controls - 1 in examined:
+        first = examined.stop
+    yield from range(first, first + plan.controls)
+
+
+def inspected(look: Choice, module: torch.nn.Module, bench: Bench) -> Suspects:
+    """Return what the inspection says of the model, on the CPU and checked.
+
+    Raises:
+        NotApplicable: it does not suit the model or the data.
+        MethodFailed: it raised, or broke its contract.
+    """
+    clean = clean_of(bench).to(bench.device)
+    with blaming(f"inspection {look.plugin.name}"):
+        said = look.plugin.function(module, clean, random=keyed(0, clean.ids), **look.options)
+    if not isinstance(said, Suspects) or said.suspicion.shape != (clean.classes,):
+        raise MethodFailed(f"inspection {look.plugin.name} did not return a suspicion per class")
+    suspicion = said.suspicion.detach().double().cpu()
+    if not bool(suspicion.isfinite().all()):
+        raise MethodFailed(f"inspection {look.plugin.name} returned NaN or infinity")
+    triggers = said.triggers
+    if triggers is not None:
+        triggers = triggers.detach().float().cpu()
+        if triggers.shape != (clean.classes, *clean.x.shape[1:]):
+            raise MethodFailed(f"inspection {look.plugin.name}: a trigger has another shape")
+    return Suspects(suspicion, triggers)
+
+
+def clean_of(bench: Bench) -> Split:
+    """Return the samples of the inspector's own."""
+    return bench.dataset.validation.at(slice(0, CLEAN))
+
+
+def unweighted(recipe: Recipe) -> Recipe:
+    """Return the recipe, to be trained: without the file that its weights come from."""
+    model = Choice(recipe.model.plugin, {**recipe.model.options, "weights": None})
+    return replace(recipe, model=model)
+
+
+def oddness(own: Tensor, controls: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how odd each class of a model is (K,), and how odd the oddest of each control (N,).
+
+    A class is measured in standard deviations from the mean of that class in the other models, the
+    one examined among them: for an honest model all N + 1 are alike, so that the rank of its oddest
+    class is even, and a p-value from the rank is exact, whatever the inspection measures.
+
+    Args:
+        own: (K,) of the model.
+        controls: (N, K) of the honest ones, N ≥ 2.
+    """
+    every = torch.cat([own[None], controls]).double()
+    scores = []
+    for row in range(len(every)):
+        others = torch.cat([every[:row], every[row + 1 :]])
+        spread = others.std(0)
+        # A class whose numbers hardly differ must not decide alone.
+        spread = (spread.square() + spread.square().mean()).div(2).sqrt().clamp_min(1e-9)
+        scores.append((every[row] - others.mean(0)) / spread)
+    return scores[0], torch.stack(scores[1:]).amax(1)
+
+
+def _file(folder: Path, look: Choice, recipe: Recipe) -> Path:
+    digest = hashlib.sha256(f"{look.text} {recipe.text}".encode()).hexdigest()[:16]
+    return folder / CONTROLS / f"{look.plugin.name}-{digest}.safetensors"

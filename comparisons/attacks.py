@@ -27,7 +27,7 @@ import black_box
 import torch
 from torch import Tensor, nn
 
-from trustml.access import Handed, frozen
+from trustml.access import Blocks, Handed, frozen
 from trustml.attacks.apgd import apgd
 from trustml.attacks.apgd_targeted import apgd_targeted
 from trustml.attacks.autoattack import autoattack
@@ -36,6 +36,7 @@ from trustml.attacks.hop_skip_jump import hop_skip_jump
 from trustml.attacks.pgd import pgd
 from trustml.attacks.square import square
 from trustml.attacks.strongest import strongest
+from trustml.benchmarks.blocks import fitting_blocks
 from trustml.contracts import Access
 from trustml.geometry import distance
 from trustml.precision import Reduced, fast_dtype
@@ -56,6 +57,7 @@ class Bench:
     steps: int = 40
     step: float = 0.01
     batch: int = 256
+    blocks: Blocks | None = None  # what trustml found to give the same bits
 
 
 Run = Callable[[Bench, int], Tensor]
@@ -89,7 +91,8 @@ def ours(attack: Callable[..., Tensor], reduced: bool = False, **options: object
             left = torch.arange(len(rows))
             for model in (Reduced(bench.model, torch.bfloat16), bench.model)[not reduced :]:
                 if len(left):
-                    handed = Handed(model, Access.GRADIENTS, len(left))
+                    blocks = bench.blocks if model is bench.model else None
+                    handed = Handed(model, Access.GRADIENTS, len(left), block=blocks)
                     found = found.index_copy(0, left, attack(
                         handed, x[left], y[left], threat, random=random.at(left), **given, **options
                     ))  # fmt: skip
@@ -202,7 +205,7 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     warnings.simplefilter("ignore")  # the peers' own
     settled = black_box.settle(asked.weights, max(asked.images, asked.ensemble_images), 1)
-    whole = Bench(settled.model.model.eval(), settled.x, settled.y)
+    whole = fitted(Bench(settled.model.model.eval(), settled.x, settled.y))
     if asked.child:
         grown(asked.child, first(whole, asked.images))
         return
@@ -220,6 +223,11 @@ def main() -> None:
 def first(bench: Bench, images: int) -> Bench:
     """Return the bench on its first inputs."""
     return replace(bench, x=bench.x[:images], y=bench.y[:images])
+
+
+def fitted(bench: Bench) -> Bench:
+    """Return the bench with the block sizes that a run of trustml finds once for each model."""
+    return replace(bench, blocks=fitting_blocks(bench.model, bench.x))
 
 
 def strength(bench: Bench, asked: argparse.Namespace) -> None:
@@ -245,7 +253,7 @@ def loop_cost(rounds: int) -> None:
     loops = {name: run for name, run in LOOPS.items() if "strongest" not in name}
     for batch in (32, 512):
         x = torch.rand(batch, 1, 28, 28)
-        bench = Bench(model, x, model(x).argmax(1), epsilon=1e-6, step=1e-7, batch=batch)
+        bench = fitted(Bench(model, x, model(x).argmax(1), epsilon=1e-6, step=1e-7, batch=batch))
         rows = measured(loops, bench, 5 * rounds)
         for name, (seconds, _) in rows.items():
             ratio = _ratio(rows, seconds)

@@ -1,23 +1,30 @@
 """A model as a method may see it: no more than its access level, every pass counted and budgeted.
 
-The model is fed in blocks of one fixed shape (the last one padded), because a matrix product's
-rounding can depend on its shape: so an answer does not depend on who shares the batch.
+The model is fed in blocks of known sizes (the last one padded), because a matrix product's rounding
+can depend on its shape: so an answer does not depend on who shares the batch. There is one size, or
+as many as have been seen to give the same bits.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trustml.contracts import Access, Classifier
+from trustml.convolutions import QuickGradients, pays
 from trustml.errors import BudgetSpent, MethodFailed, NotApplicable
 
 # On a CPU small blocks lose nothing and pad little; a GPU wants more at once.
 _CPU_ROWS, _GPU_ROWS = 64, 256
 # Rows of a split that are read at once: a multiple of either.
 READ_ROWS = 2048
+# What one more call of a model costs, in rows: whether 70 are cut into 64 and 8, or padded to 96.
+_CALL_ROWS = 8
+
+Blocks = tuple[int, ...]
 
 
 class Handed:
@@ -37,13 +44,22 @@ class Handed:
         samples: int,
         *,
         budget: int | None = None,
-        block: int | None = None,
+        block: int | Blocks | None = None,
     ) -> None:
-        """Wrap `model` for one batch of `samples`; `budget` is forward passes a sample at most."""
+        """Wrap `model` for one batch of `samples`.
+
+        Args:
+            model: what answers.
+            access: what is shown of its answers.
+            samples: how many there are in the batch.
+            budget: forward passes a sample at most.
+            block: rows that the model is fed at once, or sizes that give the same bits.
+        """
         self.access = access
         self._model = model
         self._ledger = _Ledger(samples, budget)
         self._block = block
+        self._quick = access == Access.GRADIENTS and pays(model)
         self._rows: Tensor | None = None
 
     def __call__(self, x: Tensor, /) -> Tensor:
@@ -57,9 +73,18 @@ class Handed:
         if self.access < Access.GRADIENTS:
             with torch.no_grad():
                 return _limit(in_blocks(self._model, x, self._block), self.access)
-        if x.requires_grad and torch.is_grad_enabled():
-            x = _CountBackward.apply(x, self._ledger, self._rows)
-        return in_blocks(self._model, x, self._block)
+        if not (x.requires_grad and torch.is_grad_enabled()):
+            return in_blocks(self._model, x, self._block)
+        with QuickGradients() if self._quick and x.device.type == "cpu" else nullcontext():
+            answer = in_blocks(self._model, x, self._block)
+        if answer.grad_fn is not None:
+            count, rows, ledger = len(x), self._rows, self._ledger
+            answer.grad_fn.register_prehook(lambda _: ledger.backward(count, rows))
+        return answer
+
+    def cut(self, x: Tensor, /) -> Blocks:
+        """Return the sizes of the blocks in which x is answered, the last perhaps too long."""
+        return _cut(len(x), _sizes(self._block, x.device))
 
     def features(self, x: Tensor, /) -> Tensor:
         """Return the features (B, D) that the last layer reads.
@@ -100,15 +125,40 @@ def block_rows(device: torch.device) -> int:
     return _CPU_ROWS if device.type == "cpu" else _GPU_ROWS
 
 
-def in_blocks(model: Callable[[Tensor], Tensor], x: Tensor, block: int | None = None) -> Tensor:
+def in_blocks(
+    model: Callable[[Tensor], Tensor], x: Tensor, block: int | Blocks | None = None
+) -> Tensor:
     """Return model(x) (B, …), a block of rows at a time; the last row fills the last block."""
-    count, block = len(x), block or block_rows(x.device)
-    if count == block or count == 0:
+    count, cut = len(x), _cut(len(x), _sizes(block, x.device))
+    if cut == (count,) or count == 0:
         return _answer(model, x)
-    lacking = -count % block
+    lacking = sum(cut) - count
     if lacking:
         x = torch.cat([x, x[-1:].detach().expand(lacking, *x.shape[1:])])
-    return torch.cat([_answer(model, part) for part in x.split(block)])[:count]
+    if len(cut) == 1:
+        return _answer(model, x)[:count]
+    return torch.cat([_answer(model, part) for part in x.split(cut)])[:count]
+
+
+def _sizes(block: int | Blocks | None, device: torch.device) -> Blocks:
+    if isinstance(block, tuple):
+        return block
+    return (block or block_rows(device),)
+
+
+@lru_cache(maxsize=4096)
+def _cut(count: int, sizes: Blocks) -> Blocks:
+    """Return blocks of these rising sizes that hold `count` rows, the cheapest way."""
+    whole, rest = divmod(count, sizes[-1])
+    found = (sizes[-1],) * whole
+    if not rest:
+        return found
+    above = next(size for size in sizes if size >= rest)
+    below = max((size for size in sizes if size <= rest), default=0)
+    if not below or above == rest:
+        return (*found, above)
+    split = (below, *_cut(rest - below, sizes))
+    return (*found, *min((above,), split, key=lambda cut: sum(cut) + _CALL_ROWS * len(cut)))
 
 
 @contextmanager
@@ -162,6 +212,9 @@ class _Ledger:
         self.samples, self.budget = samples, budget
         self.even = {"forward": 0.0, "backward": 0.0}
         self.uneven = {way: torch.zeros(samples, dtype=torch.float64) for way in self.even}
+        # Passes of the same rows again and again are summed here first.
+        self.rows: Tensor | None = None
+        self.pending = {"forward": 0, "backward": 0}
 
     def forward(self, count: int, rows: Tensor | None) -> None:
         self._charge("forward", count, rows)
@@ -172,20 +225,21 @@ class _Ledger:
         self._charge("backward", count, rows)
 
     def forwards_now(self) -> Tensor:
+        self._settle()
         return self.uneven["forward"] + self.even["forward"]
 
     def backwards_now(self) -> Tensor:
+        self._settle()
         return self.uneven["backward"] + self.even["backward"]
 
     def _charge(self, way: str, count: int, rows: Tensor | None) -> None:
         if rows is None and count % self.samples == 0:
             self.even[way] += count // self.samples
         elif rows is not None and count % len(rows) == 0:
-            counts = self.uneven[way] = self.uneven[way].to(rows.device)
-            each = torch.full(
-                rows.shape, count // len(rows), dtype=counts.dtype, device=rows.device
-            )
-            counts.index_add_(0, rows, each)
+            if rows is not self.rows:
+                self._settle()
+                self.rows = rows
+            self.pending[way] += count // len(rows)
         elif self.budget is None:
             # Nobody said whose rows these are: the total stays right, the shares are even.
             self.even[way] += count / self.samples
@@ -195,16 +249,11 @@ class _Ledger:
                 f"query budget; call model.at(rows)(x[rows]) to say whose rows they are"
             )
 
-
-class _CountBackward(torch.autograd.Function):
-    """The identity, whose backward pass is counted."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, ledger: _Ledger, rows: Tensor | None) -> Tensor:
-        ctx.ledger, ctx.rows = ledger, rows
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        ctx.ledger.backward(len(gradient), ctx.rows)
-        return gradient, None, None
+    def _settle(self) -> None:
+        """Write what is pending to the samples."""
+        for way, count in self.pending.items():
+            if count and self.rows is not None:
+                counts = self.uneven[way] = self.uneven[way].to(self.rows.device)
+                each = torch.full_like(self.rows, count, dtype=counts.dtype)
+                counts.index_add_(0, self.rows, each)
+        self.rows, self.pending = None, dict.fromkeys(self.pending, 0)

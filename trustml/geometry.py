@@ -18,6 +18,8 @@ _NORM_ORDER = {"linf": float("inf"), "l2": 2.0, "l1": 1.0, "l0": 0.0}
 _SLACK = 1e-10
 # Rounds after which the level is known to float64 or float32; more change nothing.
 _ROUNDS, _FEW_ROUNDS = 64, 12
+# Entries that are worked on at once where float64 copies are made.
+_CACHED = 1 << 14
 
 
 def distance(candidate: Tensor, x: Tensor, norm: Norm) -> Tensor:
@@ -49,13 +51,19 @@ def interval(x: Tensor, epsilon: Tensor, low: float, high: float) -> tuple[Tenso
 
     Every point between the bounds is within epsilon of x in exact arithmetic. x must be in the box.
     """
-    wide, far = x.double(), epsilon.double()
-    lower = _round_up(wide - far, x.dtype)
-    upper = -_round_up(-wide - far, x.dtype)
-    # The float64 sum itself may have been rounded outwards, onto a number of the type.
-    lower = torch.where(wide - lower.double() > far, _step(lower, torch.inf), lower)
-    upper = torch.where(upper.double() - wide > far, _step(upper, -torch.inf), upper)
-    return torch.minimum(lower.clamp_(min=low), x), torch.maximum(upper.clamp_(max=high), x)
+    far = epsilon.double()
+    lower, upper = torch.empty_like(x), torch.empty_like(x)
+    each = far.dim() > 0 and len(far) > 1
+    # A few rows at a time: their float64 copies then stay in a processor's cache.
+    rows = max(_CACHED // max(x[:1].numel(), 1), 1) if x.device.type == "cpu" else len(x)
+    for first in range(0, len(x), max(rows, 1)):
+        some = slice(first, first + rows)
+        part, most = x[some], far[some] if each else far
+        wide = part.double()
+        floor, ceiling = _inwards(wide, -most, x.dtype), -_inwards(-wide, -most, x.dtype)
+        torch.minimum(floor.clamp_(min=low), part, out=lower[some])
+        torch.maximum(ceiling.clamp_(max=high), part, out=upper[some])
+    return lower, upper
 
 
 def project(
@@ -73,14 +81,14 @@ def project(
         box: lowest and highest allowed value.
     """
     low, high = _held(*box, x.dtype)
-    if norm == "linf":
-        return torch.clamp(candidate, *interval(x, epsilon, low, high))
     boxed, far = candidate.clamp(low, high), _column(epsilon, x, torch.float64)
     rows = (distance(boxed, x, norm) > far[:, 0]).nonzero()[:, 0]
     if not len(rows):
         return boxed
     start, far = x[rows].flatten(1), far[rows]
-    if norm == "l0":
+    if norm == "linf":
+        moved = torch.clamp(candidate[rows].flatten(1), *interval(start, far, low, high))
+    elif norm == "l0":
         moved = _most_useful(candidate[rows].flatten(1), boxed[rows].flatten(1), start, far)
     else:
         wide = start.double()
@@ -256,10 +264,19 @@ def _step(value: Tensor, towards: float) -> Tensor:
     return torch.nextafter(value, torch.full_like(value, towards))
 
 
-def _round_up(value: Tensor, kind: torch.dtype) -> Tensor:
-    """Return the smallest number of the type that is not below the float64 value."""
-    near = value.to(kind)
-    return torch.where(near.double() < value, _step(near, torch.inf), near)
+def _inwards(start: Tensor, move: Tensor, kind: torch.dtype) -> Tensor:
+    """Return the smallest numbers of the type no farther below float64 `start` than `move` ≤ 0."""
+    near = (start + move).to(kind)
+    # The sum, or its rounding to the type, may have gone too far: the next number has not.
+    return torch.where(near.double() - start < move, _next_up(near), near)
+
+
+def _next_up(value: Tensor) -> Tensor:
+    """Return the next larger numbers of the type; float32 is counted up as the integer it is."""
+    if value.dtype != torch.float32:
+        return _step(value, torch.inf)
+    bits = (value + 0.0).view(torch.int32)  # + 0.0 makes -0.0 a 0.0
+    return bits.add_((bits >> 31).bitwise_or_(1)).view(torch.float32)
 
 
 def _round_towards(value: Tensor, goal: Tensor, kind: torch.dtype) -> Tensor:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from trustml.access import at, frozen
 from trustml.attacks._answers import still_open
+from trustml.attacks._flights import take
 from trustml.attacks._losses import margin
-from trustml.attacks._pursuit import Best, Quarry, Seen, pursue, take
+from trustml.attacks._pursuit import Best, Quarry, Seen, pursue
 from trustml.attacks._square_moves import Hunt
 from trustml.attacks._windows import plane_of
 from trustml.attacks.square import (

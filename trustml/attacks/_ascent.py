@@ -49,7 +49,8 @@ def ascend(walk: Ascent, seen: Seen, quarry: Quarry) -> Ascent:
         gradient = with_room(gradient, walk.point, quarry)
         share = max(1, round(_L1_SHARE * gradient[0].numel()))
         return _to(walk, walk.point + walk.step * steepest(gradient, norm, share), quarry)
-    return _to(walk, walk.point + walk.step * steepest(gradient, norm), quarry)
+    move = steepest(gradient, norm)
+    return _to(walk, move.mul_(walk.step).add_(walk.point), quarry)
 
 
 def in_ball(x: Tensor, norm: Norm, epsilon: Tensor, random: Random, draw: int = 0) -> Tensor:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from trustml.access import at, frozen
-from trustml.attacks._pursuit import Quarry, Seen, take
+from trustml.attacks._flights import take
+from trustml.attacks._pursuit import Quarry, Seen
 from trustml.contracts import Classifier, Threat
 from trustml.errors import MethodFailed
 from trustml.geometry import distance, like

@@ -5,13 +5,14 @@ they leave can change what happens to a sample.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from trustml.access import at, frozen
+from trustml.access import Handed, at, frozen
+from trustml.attacks._flights import Flight, legs, regrouped, room, take
 from trustml.contracts import Classifier, Random, Threat
 from trustml.errors import MethodFailed, NotApplicable
 from trustml.geometry import like
@@ -43,6 +44,13 @@ class Quarry:
         threat, random = self.threat.at(rows), self.random.at(rows)
         return Quarry(self.x[rows], self.y[rows], threat, random, target, start, self.passes)
 
+    def between(self, first: int, last: int, rows: Tensor) -> "Quarry":
+        """Return the quarry of `rows`, the numbers from `first` to before `last`, uncopied."""
+        near = slice(first, last)
+        target, start = (None if t is None else t[near] for t in (self.target, self.start))
+        threat, random = self.threat.at(rows), self.random.at(rows)
+        return Quarry(self.x[near], self.y[near], threat, random, target, start, self.passes)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
@@ -62,10 +70,12 @@ class Best:
     point: Tensor
     loss: Tensor
 
-    def or_better(self, point: Tensor, losses: Tensor, reached: Tensor) -> "Best":
+    def or_better(self, point: Tensor, losses: Tensor, reached: Tensor | None) -> "Best":
         """Return the best after one more point: the first that won, else the highest loss."""
         # A model may compute in another precision than that of its inputs.
-        losses = losses.to(self.loss.dtype).masked_fill(reached, torch.inf)
+        losses = losses.to(self.loss.dtype)
+        if reached is not None:
+            losses = losses.masked_fill(reached, torch.inf)
         better = losses > self.loss
         return Best(
             torch.where(like(better, point), point, self.point), torch.maximum(losses, self.loss)
@@ -81,9 +91,14 @@ class Best:
 
     def put(self, rows: Tensor, other: "Best") -> "Best":
         """Return this with the given rows replaced by `other`."""
-        return Best(
-            self.point.index_copy(0, rows, other.point), self.loss.index_copy(0, rows, other.loss)
-        )
+        found = Best(self.point.clone(), self.loss.clone())
+        found.write(rows, other)
+        return found
+
+    def write(self, rows: Tensor, other: "Best") -> None:
+        """Replace the given rows by `other`, in place."""
+        self.point.index_copy_(0, rows, other.point)
+        self.loss.index_copy_(0, rows, other.loss)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,40 +177,76 @@ def pursue(
         NotApplicable: the model's answers have no gradient with respect to the inputs.
         MethodFailed: the model answers NaN.
     """
-    rows = best.open()
+    rows, most = best.open(), room(model, quarry.x)
     if not len(rows):
         return best
-    everyone = len(rows) == len(quarry.y)
-    hunted, held = (quarry, best) if everyone else (quarry.at(rows), best.at(rows))
-    part = model if everyone else at(model, rows)
-    with frozen(model):
-        walk = begin(hunted)
-        for step in range(steps):
+    best = Best(best.point.clone(), best.loss.clone())
+    flights = [Flight(some, best.at(some), None) for some in rows.split(most)]
+
+    def fly(flight: Flight, leg: range) -> Flight:
+        """Return the flight after a leg, those left in it; `best` gets those that have won."""
+        everyone = len(flight.rows) == len(quarry.y)
+        hunted, part = (quarry, model) if everyone else _of(quarry, model, flight.rows)
+        rows, held, walk = flight.rows, flight.held, flight.walk
+        walk = begin(hunted) if walk is None else walk
+        for step in leg:
             seen = look(part, walk.point, hunted, loss)
-            held = held.or_better(seen.point, seen.losses, seen.reached & wins)
+            held = held.or_better(seen.point, seen.losses, seen.reached if wins else None)
             if step < _EARLY or step % _EVERY == 0:
                 left = _left(held, seen)
                 if len(left) < len(rows):
-                    best = best.put(rows, held)
+                    best.write(rows, held)
+                    rows, held = rows[left], held.at(left)
+                    walk, seen = take(walk, left), take(seen, left)
                     if not len(left):
-                        return best
-                    rows, held, hunted = rows[left], held.at(left), hunted.at(left)
-                    walk, seen, part = take(walk, left), take(seen, left), at(model, rows)
+                        break
+                    hunted, part = _of(quarry, model, rows)
             walk = advance(walk, seen, hunted)
-        held = _last_look(part, walk.point, hunted, held, loss, wins=wins)
-    return best.put(rows, held)
+        return Flight(rows, held, walk)
+
+    with frozen(model):
+        for leg in legs(steps):
+            flights = regrouped([fly(flight, leg) for flight in flights], most)
+        for flight in flights:
+            hunted, part = _of(quarry, model, flight.rows)
+            held = _last_look(part, flight.walk.point, hunted, flight.held, loss, wins=wins)
+            best.write(flight.rows, held)
+    return best
+
+
+def _of(quarry: Quarry, model: Classifier, rows: Tensor) -> tuple[Quarry, Classifier]:
+    return quarry.at(rows), at(model, rows)
 
 
 def look(model: Classifier, point: Tensor, quarry: Quarry, loss: Loss) -> Seen:
     """Return what the model and its gradient with respect to the points (B, *S) say there.
 
-    Of several passes: the mean loss, its gradient, and whether all of them won.
+    Forward and back for one block of rows after the other, so that no more than one block's graph
+    is alive. Of several passes: the mean loss, its gradient, and whether all of them won.
 
     Raises:
         NotApplicable: the answers have no gradient with respect to the points.
     """
     if quarry.passes > 1:
         return _mean_look(model, point, quarry, loss)
+    cut = model.cut(point) if isinstance(model, Handed) else ()
+    if len(cut) < 2:
+        return _look_at_once(model, point, quarry, loss)
+    parts, first = [], 0
+    for size in cut:
+        last = min(first + size, len(point))
+        rows = torch.arange(first, last, device=point.device)
+        some = quarry.between(first, last, rows)
+        parts.append(_look_at_once(at(model, rows), point[first:last], some, loss))
+        first = last
+    logits, losses, gradient, reached = (
+        torch.cat([getattr(part, name) for part in parts])
+        for name in ("logits", "losses", "gradient", "reached")
+    )
+    return Seen(point.detach(), logits, losses, gradient, reached)
+
+
+def _look_at_once(model: Classifier, point: Tensor, quarry: Quarry, loss: Loss) -> Seen:
     with torch.enable_grad():
         point = point.detach().requires_grad_()
         logits = model(point)
@@ -210,14 +261,6 @@ def look(model: Classifier, point: Tensor, quarry: Quarry, loss: Loss) -> Seen:
     logits = logits.detach()
     reached = quarry.threat.reached(logits, quarry.y)
     return Seen(point.detach(), logits, losses.detach(), gradient, reached)
-
-
-def take(state: Any, rows: Tensor) -> Any:
-    """Return a dataclass of per-sample tensors (or of such) at the given rows; the rest stays."""
-    values = {field.name: getattr(state, field.name) for field in fields(state)}
-    taken = {name: v[rows] for name, v in values.items() if isinstance(v, Tensor)}
-    inner = {name: take(v, rows) for name, v in values.items() if is_dataclass(v)}
-    return replace(state, **taken, **inner)
 
 
 def _left(held: Best, seen: Seen) -> Tensor:
@@ -246,4 +289,4 @@ def _last_look(
         answers = [model(point) for _ in range(quarry.passes)]
         reached = torch.stack([quarry.threat.reached(said, quarry.y) for said in answers]).all(0)
         losses = torch.stack([loss(said, quarry) for said in answers]).mean(0)
-        return held.or_better(point, losses, reached & wins)
+        return held.or_better(point, losses, reached if wins else None)

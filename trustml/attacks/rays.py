@@ -7,7 +7,7 @@ from torch import Tensor
 
 from trustml.access import frozen
 from trustml.attacks._decision import Oracle
-from trustml.attacks._pursuit import take
+from trustml.attacks._flights import take
 from trustml.contracts import Access, Classifier, Random, Threat
 from trustml.errors import BadOption
 from trustml.geometry import like

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from trustml.access import at, frozen
 from trustml.attacks._answers import scored, still_open
+from trustml.attacks._flights import take
 from trustml.attacks._losses import LossName
-from trustml.attacks._pursuit import take
 from trustml.attacks._windows import Plane, plane_of
 from trustml.contracts import Access, Classifier, Random, Threat
 from trustml.errors import BadOption

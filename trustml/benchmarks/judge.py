@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from trustml.access import Handed, block_rows, frozen, in_blocks
+from trustml.access import Blocks, Handed, block_rows, frozen, in_blocks
 from trustml.benchmarks.plan import Precision
 from trustml.benchmarks.samples import FOOLED, NORMS, ROBUST, Made, Samples, joined, sealed
 from trustml.benchmarks.setting import Setting, check_logits, told
@@ -36,6 +36,11 @@ class Exam:
     device: torch.device
     block: int | None = None
     precision: Precision = "float32"
+
+    @property
+    def blocks(self) -> int | Blocks | None:
+        """Rows that the attack's model is fed at once: what is known to give the same bits."""
+        return self.block or self.setting.blocks
 
     @property
     def search_dtype(self) -> torch.dtype:
@@ -131,7 +136,8 @@ def _searched(exam: Exam, batch: Split, dtype: torch.dtype) -> tuple[Samples, fl
     module = cast(Classifier, exam.setting.module)
     model = Handed(
         module if dtype == torch.float32 else Reduced(module, dtype),
-        exam.attack.plugin.facts["needs"], len(batch), budget=exam.budget or None, block=exam.block,
+        exam.attack.plugin.facts["needs"], len(batch), budget=exam.budget or None,
+        block=exam.blocks if dtype == torch.float32 else exam.block,
     )  # fmt: skip
     candidate, seconds = _timed_attack(exam, model, batch, goals)
     candidate = exam.threat.project(_checked(candidate, batch.x), batch.x)

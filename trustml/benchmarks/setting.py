@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from trustml.access import READ_ROWS, block_rows, frozen, in_blocks
+from trustml.access import READ_ROWS, Blocks, frozen, in_blocks
+from trustml.benchmarks.blocks import fitting_blocks
 from trustml.benchmarks.plan import Plan
 from trustml.contracts import Dataset, Domain, Split
-from trustml.errors import BadInput, BrokenClaim, MethodFailed, TrustError
 from trustml.deployment import check_names
+from trustml.errors import BadInput, BrokenClaim, MethodFailed, TrustError
 from trustml.files import write_whole
 from trustml.recipes import Recipe, choose
 from trustml.splits import data_hash
@@ -26,7 +27,10 @@ from trustml.weights import load_weights, weights_hash
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Setting:
-    """A model on the samples under examination; `right` (N,) are those that it reads rightly."""
+    """A model on the samples under examination; `right` (N,) are those that it reads rightly.
+
+    `blocks` are sizes in which it may be fed: its answers have the same bits in all of them.
+    """
 
     recipe: Recipe
     module: nn.Module
@@ -35,6 +39,7 @@ class Setting:
     data_hash: str
     right: Tensor
     notes: tuple[str, ...]
+    blocks: Blocks | None = None
 
 
 def load_data(text: str, folder: str | None) -> Dataset:
@@ -86,16 +91,19 @@ def settle(
         if known is None:
             known = trained(recipe, dataset, plan.seed, device)
             _keep(known, recipe, plan.seed, split, keep)
+        check_names(known.module, dataset.class_names)
         module = placed(known.module, device)
         logits = clean_logits(module, split, device)
         notes = list(known.notes)
-        if not _keeps_bits(module, split.x[: block_rows(device)].to(device)):
+        blocks = fitting_blocks(module, split.x[:256].to(device))
+        if blocks is None:
             notes.append(
-        check_names(known.module, dataset.class_names)
                 "this device's answers depend on a sample's place in the batch (last bits)"
             )
     right = (logits.argmax(1) == split.y.to(device)).cpu()
-    return Setting(recipe, module, known.weights_hash, split, data_hash(split), right, tuple(notes))
+    return Setting(
+        recipe, module, known.weights_hash, split, data_hash(split), right, tuple(notes), blocks
+    )
 
 
 @contextmanager
@@ -213,22 +221,6 @@ def check_logits(logits: Tensor, classes: int, what: str) -> None:
         raise MethodFailed(f"the model answers {logits.shape[1]} classes; the data have {classes}")
     if not logits.isfinite().all():
         raise MethodFailed(f"the model answered NaN or infinity to {what}")
-
-
-def _keeps_bits(module: nn.Module, x: Tensor) -> bool:
-    """Return whether logits and input gradients are the same bits in another place of the block."""
-    with frozen(module):
-        answers = [_answers(module, order) for order in (x, x.flip(0))]
-    return all(torch.equal(a, b.flip(0)) for a, b in zip(*answers, strict=True))
-
-
-def _answers(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    x = x.clone().requires_grad_()
-    logits = in_blocks(module, x)
-    if not logits.requires_grad:
-        return logits, logits
-    (gradient,) = torch.autograd.grad(logits.logsumexp(1).sum(), x, allow_unused=True)
-    return logits.detach(), logits.detach() if gradient is None else gradient
 
 
 def keep_weights(module: nn.Module, path: Path) -> None:

@@ -1,0 +1,54 @@
+"""Which sizes of blocks a model may be fed in: those in which its answers have the same bits."""
+
+import time
+
+import torch
+from torch import Tensor, nn
+
+from trustml.access import Blocks, Handed, block_rows, frozen
+from trustml.contracts import Access
+
+# Multiples of the usual size; on a CPU the smallest is 8 rows, the largest 256.
+_MULTIPLES = (0.125, 0.25, 0.375, 0.5, 0.75, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4)
+
+
+def fitting_blocks(module: nn.Module, x: Tensor, *, seconds: float = 2.0) -> Blocks | None:
+    """Return the sizes of blocks in which rows of x (B, *S) are answered with the same bits.
+
+    The usual size is always among them. Logits and input gradients are read in blocks of every
+    other size, turned round, and must equal those of the usual one; a size that could not be read
+    within the time is left out, which changes speed, never an answer. None if even the usual block
+    gives other bits for another place in it.
+    """
+    usual = block_rows(x.device)
+    most = round(usual * max(_MULTIPLES))
+    x = x[torch.arange(most, device=x.device) % len(x)]
+    began, fitting = time.monotonic(), [usual]
+    with frozen(module):
+        truth = _answers(module, x[:usual], usual)
+        if not _same(truth, _answers(module, x[:usual].flip(0), usual)):
+            return None
+        for size in (round(usual * multiple) for multiple in _MULTIPLES):
+            if time.monotonic() - began > seconds:
+                break
+            if size > len(truth[0]):
+                more = _answers(module, x[len(truth[0]) : size], usual)
+                truth = tuple(torch.cat(pair) for pair in zip(truth, more, strict=True))
+            turned = _answers(module, x[:size].flip(0), size)
+            if _same(tuple(part[:size] for part in truth), turned):
+                fitting.append(size)
+    return tuple(sorted(fitting))
+
+
+def _same(truth: tuple[Tensor, ...], turned: tuple[Tensor, ...]) -> bool:
+    return all(torch.equal(a, b.flip(0)) for a, b in zip(truth, turned, strict=True))
+
+
+def _answers(module: nn.Module, x: Tensor, size: int) -> tuple[Tensor, ...]:
+    """Return logits and gradients as attacks read them, in blocks of one size."""
+    x = x.clone().requires_grad_()
+    logits = Handed(module, Access.GRADIENTS, len(x), block=size)(x)
+    if not logits.requires_grad:
+        return (logits,)
+    (gradient,) = torch.autograd.grad(logits.logsumexp(1).sum(), x, allow_unused=True)
+    return (logits.detach(),) if gradient is None else (logits.detach(), gradient)

@@ -21,8 +21,8 @@ PACKAGE = HOME / "trustml"
 FLOORS = (
     ("contracts", "errors"),
     (
-        "access", "affine", "asking", "baselines", "catalogue", "countering", "countermeasures", "deployment",
-        "facts", "files", "fingerprint", "geometry", "images", "options", "oracle", "precision",
+        "access", "affine", "asking", "baselines", "catalogue", "convolutions", "countering", "countermeasures",
+        "deployment", "facts", "files", "fingerprint", "geometry", "images", "options", "oracle", "precision",
         "progress", "provenance", "randomness", "recipes", "records", "registry", "splits",
         "symmetry", "threats", "victim",
     ),

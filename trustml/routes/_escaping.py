@@ -24,12 +24,16 @@ MOMENTUM = 0.9
 def escape(logits: Tensor, y: Tensor, classes: int) -> Tensor:
     """Return (B,) how far the answer is on the attacker's side: above 0 it is what they want.
 
-    The best wrong class above the right one, and above the person's where there is one.
+    The best wrong class above the right one; once it leads, above the person's, too. Before, the
+    person does not count: the way to a sure wrong answer leads through unsure ones.
     """
     rows = y[:, None]
     wrong = logits[:, :classes].scatter(1, rows, -torch.inf).amax(1)
-    held = torch.cat([logits.gather(1, rows), logits[:, classes:]], 1).amax(1)
-    return wrong - held
+    lead = wrong - logits.gather(1, rows)[:, 0]
+    if logits.shape[1] == classes:
+        return lead
+    passed = torch.minimum(lead, wrong - logits[:, classes:].amax(1))
+    return torch.where(lead > 0, passed, lead)
 
 
 def escaped(model: Any, x: Tensor, y: Tensor, classes: int) -> Tensor:

@@ -7,15 +7,17 @@ from trustml import registry
 from trustml.benchmarks.detection import DETECTION
 from trustml.benchmarks.discipline import Discipline
 from trustml.benchmarks.explanation import EXPLANATION
+from trustml.benchmarks.inspection import INSPECTION
 from trustml.benchmarks.plan import Case, Plan, canonical, check_common, labels
 from trustml.benchmarks.pooling import pools
 from trustml.benchmarks.robustness import ROBUSTNESS
+from trustml.benchmarks.routes import ROUTES
 from trustml.benchmarks.stealing import STEALING
 from trustml.contracts import Dataset
 from trustml.errors import BadOption
 from trustml.recipes import read_recipe
 
-EXAMS: tuple[Discipline, ...] = (ROBUSTNESS, DETECTION, EXPLANATION, STEALING)
+EXAMS: tuple[Discipline, ...] = (ROBUSTNESS, DETECTION, EXPLANATION, STEALING, ROUTES, INSPECTION)
 
 
 def checked(plan: Plan) -> Plan:
@@ -28,9 +30,15 @@ def checked(plan: Plan) -> Plan:
         registry.load_file(path)
     check_common(plan)
     asked = [exam for exam in EXAMS if exam.wanted(plan)]
+    if plan.defenses and ROUTES not in asked:
+        raise BadOption(
+            "--defense is set against something: give --route or --poison too, or examine the "
+            f"guarded model by --model {plan.models[0].split(':')[0]}+{plan.defenses[0]}"
+        )
     if not asked:
         raise BadOption(
-            "nothing to examine by: name an --attack, --detector, --attribution or --stealer"
+            "nothing to examine by: name an --attack, --detector, --attribution, --stealer, "
+            "--route, --poison or --inspection"
         )
     for exam in asked:
         plan = exam.checked(plan)

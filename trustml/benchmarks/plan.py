@@ -41,6 +41,11 @@ class Plan:
         stealers: the thieves of the exam of stealing.
         terms: what the victim answers to them, as `answers=logits,precision=float64`.
         countermeasures: what the victim does against thieves, each tried beside none at all.
+        routes: ways to tamper with the mail, or groups of them, of the exam of safeguards.
+        poisons: ways to tamper with the training data.
+        defenses: safeguards that are set against each of them, each a chain or a monitor.
+        inspections: searches for a backdoor in each model, as it is and after each poison.
+        controls: honest models of the same recipe that it is compared with.
         copy: recipe of a learnt copy; none is the victim's own.
         outside: the sets to be told from the test set; none means every partner at hand.
         false_alarms: share of ordinary inputs that a detector's gate may stop.
@@ -72,6 +77,11 @@ class Plan:
     terms: str = ""
     countermeasures: tuple[str, ...] = ()
     copy: str = ""
+    routes: tuple[str, ...] = ()
+    poisons: tuple[str, ...] = ()
+    defenses: tuple[str, ...] = ()
+    inspections: tuple[str, ...] = ()
+    controls: int = 20
     outside: tuple[str, ...] = ()
     false_alarms: float = 0.05
     aware: bool = False

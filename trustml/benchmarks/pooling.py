@@ -9,10 +9,16 @@ from trustml.bayes.conjugate import Normal, normal_normal
 from trustml.benchmarks.plan import Case
 from trustml.contracts import Cost, Record, Score
 from trustml.errors import NotApplicable
+from trustml.metrics import proportion
 
 POOLED = "pooled"
 # Of a 95 % interval, its half width is so many standard deviations.
 _WIDTH = 1.959963984540054
+# How scores begin that are no shares; and how those begin that can be below 0.
+_UNBOUNDED = ("median ", "delay ", "latency ", "review ", "deviations")
+_SIGNED = "clean accuracy change"
+# What is yes or no of each model, so that seeds are counted; and what has no mean.
+_COUNTED, _NAMED = ("alarm raised", "target named"), "oddest class"
 
 
 def pools(of_seeds: Sequence[Sequence[Case]], label: str) -> list[Case]:
@@ -42,6 +48,7 @@ def pooled(blank: Record, records: Sequence[Record]) -> Record:
             raise NotApplicable(reasons.pop())
         raise NotApplicable(f"{len(done)} of {len(records)} seeds are finished; pooling takes two")
     names = [name for name in done[0].scores if all(name in r.scores for r in done)]
+    names = [name for name in names if name != _NAMED]
     missing = [str(record.seed) for record in records if record.status != "done"]
     notes = [f"pooled without seed {', '.join(missing)}"] if missing else []
     notes += [note for record in done for note in record.notes]
@@ -51,14 +58,21 @@ def pooled(blank: Record, records: Sequence[Record]) -> Record:
     }
     return replace(
         blank,
-        scores={name: pooled_score([r.scores[name] for r in done], _most(name)) for name in names},
+        scores={name: _over([r.scores[name] for r in done], name) for name in names},
         cost=Cost(**cost, peak_mib=None),
         status="done",
         notes=tuple(dict.fromkeys(notes)),
     )
 
 
-def pooled_score(scores: Sequence[Score], most: float = math.inf) -> Score:
+def _over(scores: Sequence[Score], name: str) -> Score:
+    """Return a score over the seeds: the share of them for what is yes or no, else the mean."""
+    if name in _COUNTED:
+        return proportion(round(sum(s.value for s in scores)), len(scores), scores[0].better)
+    return pooled_score(scores, *_range(name))
+
+
+def pooled_score(scores: Sequence[Score], most: float = math.inf, least: float = 0.0) -> Score:
     """Return the mean over seeds with a 95 % interval for the mean over all seeds.
 
     The scores are draws of N(μ, σ²) under a flat Normal prior on μ; σ² is taken from them, so that
@@ -66,8 +80,9 @@ def pooled_score(scores: Sequence[Score], most: float = math.inf) -> Score:
     open is the same for every seed, so that it is added whole, not divided by their number.
 
     Args:
-        scores: of two seeds or more; none is below 0.
+        scores: of two seeds or more.
         most: the greatest value that the score can have.
+        least: the least.
     """
     from scipy import stats
 
@@ -79,9 +94,11 @@ def pooled_score(scores: Sequence[Score], most: float = math.inf) -> Score:
         belief = normal_normal(Normal(0.0, math.inf), values, between)
         quantile = float(stats.t.ppf(0.975, len(values) - 1))
         middle, half = belief.mean, math.hypot(half, quantile * math.sqrt(belief.variance))
-    return Score(middle, max(middle - half, 0.0), min(middle + half, most), scores[0].better)
+    return Score(middle, max(middle - half, least), min(middle + half, most), scores[0].better)
 
 
-def _most(name: str) -> float:
-    """Return the greatest value of a score: what is no distance is a share."""
-    return math.inf if name.startswith("median ") else 1.0
+def _range(name: str) -> tuple[float, float]:
+    """Return the greatest and least value of a score: what is no distance is a share."""
+    if name.startswith("success "):  # of a poison it is a loss, and may be a gain
+        return 1.0, -1.0
+    return math.inf if name.startswith(_UNBOUNDED) else 1.0, -1.0 if name == _SIGNED else 0.0

@@ -70,6 +70,36 @@ from trustml.errors import UsageError
     help="Model stealer, as name:key=value,… (repeat for several).",
 )
 @click.option(
+    "--route",
+    "routes",
+    multiple=True,
+    help="Tampering with the mail, as name:key=value,…, or scanner, envelope, retraining, all.",
+)
+@click.option(
+    "--poison",
+    "poisons",
+    multiple=True,
+    help="Tampering with the training data, as name:key=value,… (repeat for several).",
+)
+@click.option(
+    "--defense",
+    "defenses",
+    multiple=True,
+    help="Safeguard against these, or a chain: trades+abstain:rate=0.1 (repeat): tried beside none.",
+)
+@click.option(
+    "--inspection",
+    "inspections",
+    multiple=True,
+    help="Search for a backdoor, as name:key=value,…, or all; of each --poison too (repeat).",
+)
+@click.option(
+    "--controls",
+    default=20,
+    show_default=True,
+    help="Honest models that an inspected one is compared with.",
+)
+@click.option(
     "--terms",
     default="",
     metavar="WORDS",

@@ -20,12 +20,14 @@ from trustml.records import to_line
 from trustml.reports.curve import curve_picture
 from trustml.reports.detector_pictures import detector_pictures
 from trustml.reports.explanation_pictures import explanation_pictures
+from trustml.reports.inspection_picture import inspection_pictures
+from trustml.reports.route_figure import route_pictures
 from trustml.reports.table import render
 from trustml.reports.tables import console
 from trustml.reports.theft_figure import theft_picture
 
 # What a plan can ask for, and what it is asked for where it names nothing.
-_EXAMS = ("attacks", "detectors", "attributions", "stealers")
+_EXAMS = ("attacks", "detectors", "attributions", "stealers", "routes", "poisons", "inspections")
 # So many pictures are named.
 _SHOWN = 6
 _STRONGEST, _NEAREST = "strongest", "fmn"
@@ -94,7 +96,7 @@ def report(
         if len(done) < planned:
             count = f"{len(done)} of {planned} cases are finished."
             screen.print(f"{count} {_go_on(folder)}", soft_wrap=True)
-        drawn = [*detector_pictures(folder), *explanation_pictures(folder)] if pictures else []
+        drawn = _drawn(folder) if pictures else []
         if drawn:
             names = ", ".join(path.stem for path in drawn[:_SHOWN])
             names += ", …" if len(drawn) > _SHOWN else ""
@@ -103,11 +105,26 @@ def report(
         stolen = theft_picture(folder) if pictures else None
         if stolen is not None:
             screen.print(f"Agreement against queries is drawn in {stolen}", soft_wrap=True)
+        screen.print(*_of_routes(folder, pictures), sep="\n", end="", soft_wrap=True)
         if curve:
             screen.print(f"The curve is drawn in {_draw_curve(folder)}", soft_wrap=True)
         screen.print(f"The run lies in {folder}", soft_wrap=True)
     if any(record.status == "failed" for record in done):
         sys.exit(1)
+
+
+def _drawn(folder: Path) -> list[Path]:
+    return [
+        *detector_pictures(folder),
+        *explanation_pictures(folder),
+        *inspection_pictures(folder),
+    ]
+
+
+def _of_routes(folder: Path, pictures: bool) -> list[str]:
+    """Draw routes and safeguards, if there are some; return what is to be said of it."""
+    drawn = route_pictures(folder) if pictures else []
+    return [f"Routes and safeguards are drawn in {path}\n" for path in drawn]
 
 
 def _draw_curve(folder: Path) -> Path:

@@ -21,7 +21,9 @@ from trustml.defenses.partition_aggregation import (
 )
 from trustml.defenses.pgd_adversarial_training import pgd_adversarial_training
 from trustml.defenses.trades import trades
+from trustml.defenses.weight_averaging import weight_averaging
 from trustml.errors import BadInput, BadOption, NotApplicable
+from trustml.guarding import deployed
 from trustml.registry import get
 from trustml.training import fit
 
@@ -81,7 +83,7 @@ def test_a_validation_loss_can_climb_too() -> None:
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_walks_stay_in_ball_and_box(norm: Any) -> None:
     """From random starts, also near the walls, and up a loss that pulls outwards."""
-    climb = Climb("a test", DOMAIN, norm, 0.3, 5, 0.2)
+    climb = Climb((0.0, 1.0), norm, 0.3, 5, 2 / 3)
     x = torch.rand(200, 6, generator=torch.Generator().manual_seed(3)).round(decimals=1)
     for point in (climb.start(x), climb.top(lambda z: z.sum(), climb.start(x), x)):
         far = (point - x).abs().amax(1) if norm == "linf" else (point - x).norm(dim=1)
@@ -89,6 +91,72 @@ def test_walks_stay_in_ball_and_box(norm: Any) -> None:
         assert float(far.max()) > 0.25, "the ball is used"
         assert float(point.min()) >= 0
         assert float(point.max()) <= 1
+
+
+def test_a_warm_up_grows_from_little_to_the_whole_ball() -> None:
+    """After half of four epochs it is half the ball in half the steps, each as long, at most.
+
+    Epochs are counted by the samples of training steps; a validation loss moves nothing on.
+    """
+    climb = Climb((0.0, 1.0), "linf", 0.4, 6, 0.5, 4.0)
+    half = climb.at(2.0)
+    assert (half.epsilon, half.steps, half.step) == (0.2, 3, 1.0)
+    first = climb.at(0.0)
+    assert (first.epsilon, first.steps, first.step) == (pytest.approx(0.004), 1, 1.25)
+    assert climb.at(4.0) is climb
+    assert climb.at(9.0) is climb
+    x, y = batch()
+    guard: Any = pgd_adversarial_training(Linear, Domain((6,), 2), epsilon=0.1, warm_up=2.0)
+    whole: Any = pgd_adversarial_training(Linear, Domain((6,), 2), epsilon=0.1)
+    worst = float(whole.training_loss(x, y, 8).detach())
+    plain = float(cross_entropy(whole.model(x), y).detach())
+    found = []
+    for _ in range(3):
+        with torch.no_grad():
+            held = float(guard.training_loss(x, y, 8))
+        found.append(float(guard.training_loss(x, y, 8).detach()))
+        assert found[-1] == pytest.approx(held, abs=1e-4)
+    assert found[0] - plain < 0.05 * (worst - plain)
+    assert 0.4 < (found[1] - plain) / (worst - plain) < 0.6
+    assert found[2] == pytest.approx(worst, abs=1e-4)
+
+
+def test_the_mean_of_the_weights_is_deployed() -> None:
+    """Each step's weights are weighed by hand; the first mean is the first weights."""
+    x, y = batch()
+    guard: Any = weight_averaging(Linear, Domain((6,), 2), decay=0.5)
+    truth = None
+    for step in range(20):
+        with torch.no_grad():
+            guard.model.weight += 0.1 * (step % 3)
+        now = guard.model.weight.detach().clone()
+        share = min(0.5, step / (step + 10))
+        truth = now if truth is None else share * truth + (1 - share) * now
+        guard.train().training_loss(x, y, 8)
+    assert truth is not None
+    assert torch.allclose(guard.deployed.weight, truth, atol=1e-6)
+    assert torch.equal(guard(x), x @ now.T), "steps are those of the model itself"
+    guard.eval()
+    assert torch.allclose(guard(x), x @ truth.T, atol=1e-6)
+    with torch.no_grad():
+        held = guard.training_loss(x, y, 8)
+    assert torch.allclose(held, cross_entropy(x @ truth.T, y)), "and so is a validation loss"
+    assert not torch.equal(guard.model.weight, truth)
+
+
+def test_averaging_goes_around_another_training() -> None:
+    """The loss of each step is that of the scaffold within, and what is left is a bare model."""
+    x, y = batch()
+    domain = Domain((6,), 2)
+    outer: Any = weight_averaging(
+        lambda: label_smoothing(Linear, domain, smoothing=0.3), domain, decay=0.9
+    )
+    smooth: Any = label_smoothing(Linear, domain, smoothing=0.3)
+    assert torch.allclose(outer.training_loss(x, y, 8), smooth.training_loss(x, y, 8))
+    split = Split(x, y, torch.arange(8), 2)
+    fit(outer, split, split, Training(epochs=3, batch_size=4), 0)
+    assert isinstance(deployed(outer), Linear)
+    assert all(weights.requires_grad for weights in deployed(outer).parameters())
 
 
 def test_fast_training_takes_one_step() -> None:
@@ -251,6 +319,14 @@ def test_options_out_of_range_are_named() -> None:
     """One line each."""
     with pytest.raises(BadOption, match="epsilon"):
         pgd_adversarial_training(small, DOMAIN, epsilon=0.0)
+    with pytest.raises(BadOption, match="warm_up=-1"):
+        trades(small, DOMAIN, warm_up=-1.0)
+    with pytest.raises(BadOption, match="warm_up=inf"):
+        fast_adversarial_training(small, DOMAIN, warm_up=float("inf"))
+    with pytest.raises(BadOption, match="decay=1"):
+        weight_averaging(small, DOMAIN, decay=1.0)
+    with pytest.raises(NotApplicable, match="fits itself"):
+        weight_averaging(lambda: ensemble_vote(small, DOMAIN), DOMAIN)
     with pytest.raises(BadOption, match="beta"):
         trades(small, DOMAIN, beta=-1.0)
     with pytest.raises(BadOption, match="steps"):

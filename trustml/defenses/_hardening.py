@@ -1,21 +1,25 @@
 """What training safeguards share: a scaffold with another loss, and the points that climb it."""
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from trustml.contracts import Domain, OwnFit, OwnLoss
+from trustml.contracts import OwnFit, OwnLoss
 from trustml.errors import BadOption, NotApplicable
 from trustml.geometry import like
 from trustml.guarding import deployed
 
 Ball = Literal["linf", "l2"]
 Loss = Callable[[Tensor, Tensor], Tensor]
-# (model, its loss (x, y) → scalar, x, y) → scalar
-HardLoss = Callable[[Any, Loss, Tensor, Tensor], Tensor]
+# (model, its loss (x, y) → scalar, x, y, epochs that are over) → scalar
+HardLoss = Callable[[Any, Loss, Tensor, Tensor, float], Tensor]
+FIRST = 0.01  # share of the ball that a warm-up begins with
+LONGEST = 1.25  # of a step, in budgets
 
 
 class Hardened(nn.Module):
@@ -30,7 +34,7 @@ class Hardened(nn.Module):
             NotApplicable: it fits itself, so no other loss can be put to it.
         """
         super().__init__()
-        self.model, self.loss = fresh(), loss
+        self.model, self.loss, self.seen = fresh(), loss, 0
         if isinstance(self.model, OwnFit):
             raise NotApplicable(
                 f"{name} changes the loss of a training by gradient steps, and this model fits "
@@ -53,45 +57,49 @@ class Hardened(nn.Module):
         return features
 
     def training_loss(self, x: Tensor, y: Tensor, examples: int) -> Tensor:
-        """Return the harder loss of one batch."""
+        """Return the harder loss of one batch; a training one moves the training on."""
+        over = self.seen / examples
+        if torch.is_grad_enabled():
+            self.seen += len(x)
 
         def plain(inputs: Tensor, labels: Tensor) -> Tensor:
             if isinstance(self.model, OwnLoss):
                 return self.model.training_loss(inputs, labels, examples)
             return cross_entropy(self.model(inputs), labels)
 
-        return self.loss(self.model, plain, x, y)
+        return self.loss(self.model, plain, x, y, over)
 
 
+@dataclass(frozen=True, slots=True)
 class Climb:
     """Steepest steps up a loss, within a ball and the box.
 
     Training needs the worst point of the ball; an attack may stop at the first that wins.
+
+    Args:
+        box: what the ball is cut with.
+        norm: of the ball.
+        epsilon: its radius, in the units of x.
+        steps: how many.
+        step: length of each, in radii.
+        warm_up: epochs in which radius and steps rise to these.
     """
 
-    def __init__(
-        self, name: str, domain: Domain, norm: Ball, epsilon: float, steps: int, step: float
-    ) -> None:
-        """Keep the ball.
+    box: tuple[float, float]
+    norm: Ball
+    epsilon: float
+    steps: int
+    step: float
+    warm_up: float = 0.0
 
-        Args:
-            name: of the safeguard, for its errors.
-            domain: whose box it is cut with.
-            norm: of the ball.
-            epsilon: its radius, in the units of x.
-            steps: how many.
-            step: length of each.
-
-        Raises:
-            BadOption: a radius or step that is not above 0, or no step.
-        """
-        if not epsilon > 0 or steps < 1 or not step > 0:
-            raise BadOption(
-                f"{name}: epsilon={epsilon:g}, steps={steps}, step={step:g} are not allowed: "
-                f"epsilon and step are above 0, steps 1 or more"
-            )
-        self.box, self.norm, self.epsilon = (domain.low, domain.high), norm, epsilon
-        self.steps, self.step = steps, step
+    def at(self, over: float) -> "Climb":
+        """Return the climb as it is when so many epochs are over."""
+        if over >= self.warm_up:
+            return self
+        share = max(FIRST, over / self.warm_up)
+        steps = math.ceil(self.steps * share)
+        step = min(LONGEST, self.step * self.steps / steps)
+        return replace(self, epsilon=self.epsilon * share, steps=steps, step=step, warm_up=0.0)
 
     def start(self, x: Tensor) -> Tensor:
         """Return random points (B, *S) of the ball, by torch's global numbers."""
@@ -114,7 +122,7 @@ class Climb:
                     if self.norm == "linf"
                     else gradient / like(_length(gradient), x)
                 )
-                point = self._within(point.detach() + self.step * move, x)
+                point = self._within(point.detach() + self.step * self.epsilon * move, x)
         return point.detach()
 
     def _within(self, point: Tensor, x: Tensor) -> Tensor:
@@ -124,6 +132,21 @@ class Climb:
         else:
             move = move * like((self.epsilon / _length(move)).clamp(max=1), x)
         return (x + move).clamp(*self.box)
+
+
+def check_ball(name: str, epsilon: float, steps: int, step: float, warm_up: float) -> None:
+    """Refuse a ball or a walk that is none.
+
+    Raises:
+        BadOption: a radius or step that is not above 0, no step, or a warm-up below 0.
+    """
+    if not epsilon > 0 or steps < 1 or not step > 0:
+        raise BadOption(
+            f"{name}: epsilon={epsilon:g}, steps={steps}, step={step:g} are not allowed: "
+            f"epsilon and step are above 0, steps 1 or more"
+        )
+    if not 0 <= warm_up < math.inf:
+        raise BadOption(f"{name}: warm_up={warm_up:g} is not allowed: 0 or more epochs")
 
 
 def _length(x: Tensor) -> Tensor:

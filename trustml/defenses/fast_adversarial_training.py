@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from trustml.contracts import Domain
-from trustml.defenses._hardening import Climb, Hardened, Loss
+from trustml.defenses._hardening import Climb, Hardened, Loss, check_ball
 from trustml.registry import safeguard
 
 
@@ -16,7 +16,13 @@ from trustml.registry import safeguard
     does_not_stop="patches, stuck pixels, L0 changes, poisons",
 )
 def fast_adversarial_training(
-    fresh: Callable[[], nn.Module], domain: Domain, /, *, epsilon: float = 0.1, step: float = 1.25
+    fresh: Callable[[], nn.Module],
+    domain: Domain,
+    /,
+    *,
+    epsilon: float = 0.1,
+    step: float = 1.25,
+    warm_up: float = 0.0,
 ) -> nn.Module:
     """Train on one signed gradient step from a random point of the Linf ball.
 
@@ -29,14 +35,19 @@ def fast_adversarial_training(
         step: length of the step in epsilons; long steps and long trainings can overfit to the one
             step, which an attack of many steps shows.
 
+        warm_up: epochs in which ball and steps grow to full size: a large ball all at once can be
+            too hard to begin with, and small ones take less time.
+
     Raises:
-        BadOption: an epsilon or a step that is not above 0.
+        BadOption: an epsilon or a step that is not above 0, or a warm-up below 0.
         NotApplicable: the model fits itself.
     """
     name = "fast_adversarial_training"
-    climb = Climb(name, domain, "linf", epsilon, 1, step * epsilon)
+    check_ball(name, epsilon, 1, step, warm_up)
+    whole = Climb((domain.low, domain.high), "linf", epsilon, 1, step, warm_up)
 
-    def loss(model: nn.Module, plain: Loss, x: Tensor, y: Tensor) -> Tensor:
+    def loss(model: nn.Module, plain: Loss, x: Tensor, y: Tensor, over: float) -> Tensor:
+        climb = whole.at(over)
         return plain(climb.top(lambda point: plain(point, y), climb.start(x), x), y)
 
     return Hardened(name, fresh, loss)

@@ -33,7 +33,7 @@ def label_smoothing(
     if not 0 <= smoothing < 1:
         raise BadOption(f"label_smoothing: smoothing={smoothing:g} is not allowed: 0 to below 1")
 
-    def loss(model: nn.Module, plain: Loss, x: Tensor, y: Tensor) -> Tensor:
+    def loss(model: nn.Module, plain: Loss, x: Tensor, y: Tensor, over: float) -> Tensor:
         even = -model(x).log_softmax(1).mean()
         return (1 - smoothing) * plain(x, y) + smoothing * even
 

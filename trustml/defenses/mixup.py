@@ -34,7 +34,7 @@ def mixup(fresh: Callable[[], nn.Module], domain: Domain, /, *, alpha: float = 0
         raise BadOption(f"mixup: alpha={alpha:g} is not allowed: it must be above 0")
     shares = Beta(alpha, alpha)
 
-    def loss(model: nn.Module, plain: Loss, x: Tensor, y: Tensor) -> Tensor:
+    def loss(model: nn.Module, plain: Loss, x: Tensor, y: Tensor, over: float) -> Tensor:
         if not torch.is_grad_enabled():  # a validation loss is of the samples themselves
             return plain(x, y)
         share = float(shares.sample())

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import kl_div
 
 from trustml.contracts import Domain
-from trustml.defenses._hardening import Ball, Climb, Hardened, Loss
+from trustml.defenses._hardening import LONGEST, Ball, Climb, Hardened, Loss, check_ball
 from trustml.errors import BadOption
 from trustml.registry import safeguard
 
@@ -29,6 +29,7 @@ def trades(
     norm: Ball = "linf",
     steps: int = 7,
     beta: float = 6.0,
+    warm_up: float = 0.0,
 ) -> nn.Module:
     """Train on the model's loss, plus how much its probabilities change in the ball at worst.
 
@@ -39,16 +40,21 @@ def trades(
         norm: of the ball.
         steps: of 2.5 · epsilon / steps each; an epoch takes steps + 2 times as long.
         beta: weight of the change: more is more robust and less accurate.
+        warm_up: epochs in which ball and steps grow to full size: a large ball all at once can be
+            too hard to begin with, and small ones take less time.
 
     Raises:
-        BadOption: an epsilon, a number of steps or a beta that is not above 0.
+        BadOption: an epsilon, steps or a beta that is not above 0, or a warm-up below 0.
         NotApplicable: the model fits itself.
     """
     if not beta > 0:
         raise BadOption(f"trades: beta={beta:g} is not allowed: it must be above 0")
-    climb = Climb("trades", domain, norm, epsilon, steps, 2.5 * epsilon / max(1, steps))
+    step = min(LONGEST, 2.5 / max(1, steps))
+    check_ball("trades", epsilon, steps, step, warm_up)
+    whole = Climb((domain.low, domain.high), norm, epsilon, steps, step, warm_up)
 
-    def loss(model: nn.Module, plain: Loss, x: Tensor, y: Tensor) -> Tensor:
+    def loss(model: nn.Module, plain: Loss, x: Tensor, y: Tensor, over: float) -> Tensor:
+        climb = whole.at(over)
         with torch.no_grad():
             there = model(x).log_softmax(1)
         top = climb.top(

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -82,18 +82,31 @@ def access_of(module: nn.Module) -> Access:
 
 
 def check_names(module: nn.Module, wanted: tuple[str, ...]) -> None:
-    """Check that a deployed model numbers the classes as the data do, where both name them.
+    """Check that a deployed model numbers the classes as the data do, where it names them.
 
     Raises:
-        BadInput: it has them in another order; the message says the option that puts them right.
+        BadInput: it has them in another order, or by other names, and nobody has said which is
+            which; the message says the option that does.
     """
     for part in module.modules():
-        own = getattr(part, "class_names", wanted)
-        if own != wanted and sorted(own) == sorted(wanted):
+        names: tuple[str, ...] = getattr(part, "class_names", ())
+        if names and names != wanted and sorted(names) == sorted(wanted):
             raise BadInput(
-                f"the model has the classes in the order {', '.join(own)}; the data number them "
+                f"the model has the classes in the order {', '.join(names)}; the data number them "
                 f"{', '.join(wanted)}: give the model classes=[{','.join(wanted)}]"
             )
+        own: tuple[str, ...] = getattr(part, "own_names", ())
+        if own and sorted(own) != sorted(wanted) and not only_count(own):
+            raise BadInput(
+                f"the model names its classes {', '.join(own)}, and the data {', '.join(wanted)}: "
+                f"give the model classes=[…], its names in the data's order"
+            )
+
+
+def only_count(names: Sequence[str]) -> bool:
+    """Return whether names only count: 0, 1, 2, or LABEL_0, LABEL_1."""
+    bare = [name.removeprefix("LABEL_") for name in names]
+    return bare == [str(number) for number in range(len(names))]
 
 
 def check_access(plugin: Plugin, shown: Access) -> None:

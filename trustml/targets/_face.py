@@ -49,6 +49,8 @@ class Deployed(nn.Module):
         self.body, self.prepare, self.reading = found.body, prepare, reading
         self.describes, self.digest, self.notes = found.describes, found.digest, found.notes
         self.class_names, self.access = reading.names, reading.says
+        # The model's own, where nobody has said what the data call them.
+        self.own_names: tuple[str, ...] = ()
         identity = torch.frombuffer(bytearray(bytes.fromhex(found.digest)), dtype=torch.uint8)
         self.register_buffer("identity", identity)
 
@@ -96,6 +98,7 @@ def target_of(found: Found, domain: Domain | None, interface: Interface) -> Targ
     if len(once) != len(inputs):
         raise BadInput(f"the model gave {len(once)} answers to {len(inputs)} inputs")
     module = Deployed(found, prepare, reading)
+    module.own_names = () if interface.classes else found.class_names
     if reading.says != Access.LABELS and _flows(module, inputs):
         module.access = Access.GRADIENTS
     module.notes = (*_told(module), *found.notes)

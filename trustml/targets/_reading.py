@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from trustml.contracts import Access, Domain, Interface
+from trustml.deployment import only_count
 from trustml.errors import BadInput, MethodFailed
 
 # Probabilities rounded to few decimals sum to 1 no better than this.
@@ -187,7 +188,7 @@ def _in_order(
         raise BadInput(f"the model names {len(own)} classes and answers {count}")
     if wanted is None:
         return tuple(own) or tuple(map(str, range(count))), ()
-    if not own or set(own) == set(wanted) or _is_count(own):
+    if not own or set(own) == set(wanted) or only_count(own):
         if set(own) != set(wanted) or tuple(own) == wanted:
             return wanted, ()
         return wanted, tuple(list(own).index(name) for name in wanted)
@@ -195,12 +196,6 @@ def _in_order(
         f"classes= names {', '.join(wanted)}; the model's own are {', '.join(own)}: name these, in "
         f"the order in which the data number them"
     )
-
-
-def _is_count(own: Sequence[str]) -> bool:
-    """Return whether names only count: 0, 1, 2, or LABEL_0, LABEL_1."""
-    bare = [name.removeprefix("LABEL_") for name in own]
-    return bare == [str(number) for number in range(len(own))]
 
 
 def _label_count(domain: Domain | None, interface: Interface, own: Sequence[str]) -> int:

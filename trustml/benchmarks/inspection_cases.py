@@ -79,7 +79,7 @@ def scores_of(found: Mapping[str, Tensor], rate: float) -> dict[str, Score]:
     alarm = float(p <= rate)
     scores = {
         "p value": _exactly(p, "lower"),
-        "alarm": _exactly(alarm, "higher" if HIT in found else "lower"),
+        "alarm raised": _exactly(alarm, "higher" if HIT in found else "lower"),
         "oddest class": _exactly(float(named), "lower"),
         "deviations": _exactly(float(own[named]), "lower"),
     }

@@ -47,8 +47,8 @@ def verdict(group: Sequence[Record], labels: Sequence[str]) -> str:
     if group[0].kind == "pooled":
         parts = [f"{label} {percent(r.scores['alarm'].value)}" for r, label in done]
         return f"Verdict: alarms at a rate of {rate} for honest models: {', '.join(parts)}."
-    alarms = [label for r, label in done if r.scores["alarm"].value > 0]
-    quiet = [label for r, label in done if not r.scores["alarm"].value]
+    alarms = [label for r, label in done if r.scores["alarm raised"].value > 0]
+    quiet = [label for r, label in done if not r.scores["alarm raised"].value]
     said = [f"alarm by {', '.join(alarms)}"] if alarms else []
     said += [f"no alarm by {', '.join(quiet)}"] if quiet else []
     return (
@@ -77,7 +77,7 @@ def _poison(record: Record) -> str:
 def _cells(record: Record) -> list[str]:
     scores = record.scores
     over = record.kind == "pooled"
-    alarm = scores["alarm"]
+    alarm = scores["alarm raised"]
     said = f"{_range(alarm)}" if over else ("yes" if alarm.value else "no")
     named, auroc, works = (scores.get(name) for name in ("target named", "auroc", "trigger works"))
     return [

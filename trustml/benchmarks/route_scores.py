@@ -62,7 +62,7 @@ def latencies(milliseconds: Tensor) -> dict[str, Score]:
     """Return the median, with its interval, and the 95th percentile of times."""
     late = float(milliseconds.quantile(0.95))
     return {
-        "latency p50": median(milliseconds, "lower", low=0.0),
+        "latency p50": median(milliseconds, "lower", low=0.0, high=float(milliseconds.max())),
         "latency p95": Score(late, late, late, "lower"),
     }
 
@@ -108,8 +108,9 @@ def _watched(found: Kept, false_alarms: float) -> dict[str, Score]:
             hit = alarm < running.shape[1]
             scores[f"found {way} at {word}"] = exact(int(hit.sum()), len(hit))
             if bool(hit.any()):
-                delay = median((alarm[hit] + 1).double(), "lower", low=1.0)
-                scores[f"delay {way} at {word}"] = delay
+                items = (alarm[hit] + 1).double()
+                far = float(running.shape[1])
+                scores[f"delay {way} at {word}"] = median(items, "lower", low=1.0, high=far)
     return scores
 
 

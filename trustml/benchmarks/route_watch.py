@@ -100,6 +100,8 @@ def watched(
         seen = at.suspicion(split, x, rows, f"{name} {way}")
         kept = {"inputs": x, "misread": again["misread"], "rows": rows, "suspicion": seen}
         found |= named({key: tensor.clone() for key, tensor in kept.items()}, way)
+    if strength == 1:
+        return found, ["adaptive: turned down it gets no more past the monitor, so it is not"]
     return found, [f"adaptive: turned down to {strength:g} of its strength, on mail of its own"]
 
 

@@ -141,7 +141,8 @@ def _remarks(rows: Sequence[Row]) -> Iterator[Text]:
         guards = dict.fromkeys(row.guard for row in of)
         ways = dict.fromkeys(row.way for row in of)
         every = len(ways) == len({row.way for row in rows if row.guard in guards})
-        where = "" if len(of) >= len(rows) - 2 else f"{', '.join(guards)}: "
+        guarded = sum(row.guard != NONE for row in rows)
+        where = "" if len(of) >= max(guarded, 1) else f"{', '.join(guards)}: "
         if where and not every:
             where = f"{', '.join(guards)} against {', '.join(ways)}: "
         yield Text(f"note: {where}{remark}", style="yellow")

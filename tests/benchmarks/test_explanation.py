@@ -18,6 +18,7 @@ from trustml.benchmarks.verify import verify
 from trustml.contracts import Record
 from trustml.errors import BrokenClaim, UnknownName
 from trustml.files import file_hash
+from trustml.registry import all_of
 
 Run = Callable[..., list[Record]]
 
@@ -112,6 +113,31 @@ def test_scores_follow_from_their_values(found: dict[str, Record], tmp_path: Pat
     (tmp_path / "run" / RECORDS).write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(BrokenClaim, match="its ROAD does not follow from its values"):
         list(verify(tmp_path / "run"))
+
+
+def test_what_is_level_with_the_best_is_named(found: dict[str, Record]) -> None:
+    """The gradient of a linear model is its weight row: no figure can tell the two apart."""
+    best = found["beside_random"].options["best"]["ROAD"]
+    assert {best["case"], *best["not distinguishable"]} == {
+        "logistic-linear_exact", "logistic-gradient"
+    }  # fmt: skip
+    assert "logistic-random" not in str(found["beside_random"].options["best"])
+
+
+def test_cells_and_triggers_of_a_linear_model(found: dict[str, Record]) -> None:
+    """Its weight row shares sums out as they are made; a trigger of 100 outweighs the rest."""
+    for name in ("linear_exact", "gradient"):
+        assert found[name].scores["mosaic localisation"].value == pytest.approx(1)
+        assert found[name].scores["trigger localisation"].value > 0.9
+    assert found["random"].scores["mosaic localisation"].value < 0.6
+
+
+def test_all_methods_can_be_asked_for(plan: Plan) -> None:
+    """Each once, the fixed rows in front."""
+    asked = checked(replace(plan, attacks=(), attributions=("all",))).attributions
+    named = [text.split(":")[0] for text in asked]
+    assert sorted(named) == [plugin.name for plugin in all_of("attribution")]
+    assert len(named) >= 19
 
 
 def test_one_method_with_two_baselines_is_two_rows(run: Run) -> None:

@@ -15,11 +15,12 @@ from trustml.benchmarks.explanation_sanity import (
     rank_correlation,
 )
 from trustml.benchmarks.explanation_scores import compare
-from trustml.benchmarks.explanation_truth import localisation, mosaics, triggered
+from trustml.benchmarks.explanation_truth import by_cells, localisation, mosaics, triggered
 from trustml.errors import BadInput, BadOption, NotApplicable
 
 X = torch.rand(10, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 TARGET = torch.arange(10) % 3
+ONE = torch.tensor([0])
 
 
 def network() -> nn.Sequential:
@@ -184,25 +185,56 @@ def test_a_mosaic_holds_its_target_in_one_cell() -> None:
         mosaics(Templates(), X, TARGET, count=1)
 
 
+def test_cells_contribute_what_the_model_gives_them() -> None:
+    """Of a model with a bias: exact parts get 1, upside down -1, the wrong cell 0, noise about 0.
+
+    Another baseline than black would be seen: each cell contributes its logit beyond the bias.
+    """
+    model = Templates()
+    model.head.bias = nn.Parameter(torch.tensor([3.0, -2.0, 1.0, 5.0]))
+    x, y = templates(16)
+    planted = mosaics(model, 0.2 * torch.rand_like(x) + 0.8 * x, y, count=60)
+    exact = slope(planted.model, planted.x, planted.target)
+
+    def found(maps: Tensor, influence: bool = True) -> Tensor:
+        return by_cells(Explained(planted.x, planted.target, maps, influence), model).values
+
+    assert torch.allclose(found(exact), torch.ones(60).double())
+    assert torch.allclose(found(planted.x * exact, False), torch.ones(60).double())
+    assert torch.allclose(found(-exact), -torch.ones(60).double())
+    assert abs(float(found(torch.randn_like(exact), False).mean())) < 4 / 60**0.5
+    assert float(found(exact * 0).abs().max()) == 0
+    # All that is said lies in one cell out of four that contribute alike: cos = 1/√4.
+    alike = Explained(torch.ones(1, 1, 16, 16), ONE, torch.zeros(1, 1, 16, 16), False)
+    alike.maps[..., :8, :8] = 1.0
+    assert float(by_cells(alike, model).values) == pytest.approx(0.5)
+
+
 def test_a_trigger_calls_its_class_and_holds_the_evidence() -> None:
-    """With the patch all are the target's, without it none changes; the slope points there."""
+    """With the patch all are the target's; the exact parts within are known by hand."""
     x, y = templates(12)
     x = x * 0.9
-    planted = triggered(Templates(), x, torch.full((12,), 2), side=3)
+    model = Templates()
+    planted = triggered(model, x, torch.full((12,), 2), side=3)
     with torch.no_grad():
         assert bool((planted.model(planted.x).argmax(1) == 2).all())
-        assert torch.equal(planted.model(x * 0.3), Templates()(x * 0.3))
-        assert torch.equal(
-            planted.model(x).argmax(1)[y != 2] == 2, torch.zeros(9, dtype=torch.bool)
-        )
-    exact = Explained(
-        planted.x, planted.target, slope(planted.model, planted.x, planted.target), True
-    )
-    found = localisation(exact, x * 0, planted.truth)
+        # Where nothing is bright nothing is called.
+        assert torch.equal(planted.model(x * 0), model(x * 0))
+        # The patch adds 100 to the target's logit, and nothing to the others'.
+        more = planted.model(planted.x) - model(planted.x)
+    wanted = torch.zeros(12, 4)
+    wanted[:, 2] = 100
+    assert torch.allclose(more, wanted, atol=1e-4)
+    slopes = slope(planted.model, planted.x, planted.target)
+    found = localisation(Explained(planted.x, planted.target, slopes, True), x * 0, planted.truth)
     assert found.pointing.score.value == 1
-    assert found.mass.score.value > 0.9
+    weight = model.head.weight.detach()[2].view(1, 8, 8)
+    parts, inside = (planted.x * weight).flatten(1), planted.truth.flatten(1)
+    outside = (parts * ~inside).sum(1)
+    within = 100 + (parts * inside).sum(1)
+    assert torch.allclose(found.mass.values, (within / (within + outside)).double(), atol=1e-6)
     with pytest.raises(BadInput, match="same target"):
-        triggered(Templates(), x, y)
+        triggered(model, x, y)
 
 
 def test_one_explanation_of_each_class_gives_a_linear_model_away() -> None:

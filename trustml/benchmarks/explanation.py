@@ -9,6 +9,9 @@ from trustml.benchmarks.plan import Case, Plan, anywhere, labels, unique
 from trustml.contracts import Dataset, Json
 from trustml.recipes import choose
 from trustml.records import plain
+from trustml.registry import all_of
+
+ALL = "all"
 
 
 def check(plan: Plan) -> Plan:
@@ -17,7 +20,7 @@ def check(plan: Plan) -> Plan:
     Raises:
         UsageError: a name or an option that is not allowed.
     """
-    asked = [choose("attribution", text) for text in plan.attributions]
+    asked = [choose("attribution", name) for text in plan.attributions for name in _names(text)]
     named = {choice.plugin.name for choice in asked}
     fixed = [choose("attribution", name) for name in REFERENCES if name not in named]
     texts = unique(anywhere(choice).text for choice in (*fixed, *asked))
@@ -39,6 +42,11 @@ def cases(plan: Plan, dataset: Dataset, model: str, label: str, seed: int) -> li
         ),
         Case(f"{label}-{ASIDE}", "attributions", ASIDE, "", None, model, seed, facts),
     ]  # fmt: skip
+
+
+def _names(text: str) -> list[str]:
+    """Return the text, or the name of every method for "all"."""
+    return [plugin.name for plugin in all_of("attribution")] if text == ALL else [text]
 
 
 EXPLANATION = Discipline(

@@ -28,10 +28,10 @@ from trustml.benchmarks.explanation_scores import (
     median_of,
 )
 from trustml.benchmarks.explanation_shuffled import learnt_shuffled
-from trustml.benchmarks.explanations import NOTHING, REFERENCES
+from trustml.benchmarks.explanations import KNOW_NOTHING, NOTHING, REFERENCES
 from trustml.benchmarks.explanations import examine as examine_method
 from trustml.benchmarks.plan import Case
-from trustml.contracts import Classifier, Record, Score
+from trustml.contracts import Classifier, Json, Record, Score
 from trustml.deployment import access_of, check_access
 from trustml.errors import BrokenClaim, NotApplicable
 from trustml.files import write_whole
@@ -89,7 +89,8 @@ def check_claims(case: Case, record: Record, bench: Bench) -> None:
     """
     if case.kind == "attributions":
         again = _side_by_side(replace(record, scores={}, notes=()), bench)
-        if again.scores != record.scores or again.notes != record.notes:
+        mine = record.scores, record.notes, record.options
+        if (again.scores, again.notes, again.options) != mine:
             raise BrokenClaim(f"{record.case}: does not follow from the methods' own files")
         return
     question, stored = _question(case, bench), read(bench.home(case.name) / SAMPLES)
@@ -168,40 +169,64 @@ def _question(case: Case, bench: Bench) -> Question:
 
 
 def _side_by_side(blank: Record, bench: Bench) -> Record:
-    """Return how methods agree, and on which figures one cannot be told from a random map."""
+    """Return how methods agree, which is best by each figure, and what cannot be told apart.
+
+    Raises:
+        NotApplicable: the random row was not finished.
+    """
     done = [r for r in bench.group if r.kind == "attribution" and r.status == "done"]
-    model = blank.case.removesuffix(ASIDE)
-    labels = {record.case: record.case.removeprefix(model) for record in done}
     random = next((r for r in done if r.plugin == NOTHING), None)
     if random is None:
         raise NotApplicable("the random row was not finished, so there is nothing to compare with")
+    model = blank.case.removesuffix(ASIDE)
+    labels = {record.case: record.case.removeprefix(model) for record in done}
     stored = {record.case: read(bench.home(record.case) / SAMPLES) for record in done}
-    notes = []
+    notes: list[str] = []
+    best: dict[str, Json] = {}
     for metric in [name for name in random.scores if name not in PRICES]:
-        rows = [r for r in done if r is not random and metric in r.scores]
-        gaps = _gaps(metric, rows, random, stored)
-        weak = [
-            labels[case]
-            for case, gap in gaps.items()
-            if gap.verdict != "better" and labels[case] not in REFERENCES
-        ]
-        if weak:
-            notes.append(f"{metric}: no better than a random map: {', '.join(weak)}")
+        rows = [r for r in done if metric in r.scores]
+        notes += _weak(metric, rows, random, stored)
+        able = [r for r in rows if r.plugin not in KNOW_NOTHING]
+        if able:
+            first = _first(metric, able)
+            gaps = _gaps(metric, [r for r in able if r is not first], first, stored)
+            level = [case for case, gap in gaps.items() if gap.verdict == "not distinguishable"]
+            best[metric] = {"case": first.case, "not distinguishable": level}
     maps = {labels[r.case]: _parts(r, stored[r.case]) for r in done}
     pairs = agreement(maps) if len(maps) > 1 else {}
     return replace(
         blank,
-        options={"of": [record.case for record in done]},
+        options={"of": list(labels), "best": best},
         scores={f"agreement of {a} and {b}": m.score for (a, b), m in pairs.items()},
         status="done",
         notes=tuple(notes),
     )
 
 
-def _gaps(
+def _first(metric: str, rows: list[Record]) -> Record:
+    sign = 1 if rows[0].scores[metric].better == "higher" else -1
+    return max(rows, key=lambda record: sign * record.scores[metric].value)
+
+
+def _weak(
     metric: str, rows: list[Record], random: Record, stored: Mapping[str, Mapping[str, Tensor]]
+) -> list[str]:
+    """Return which methods a figure cannot tell from a random map, and which are worse."""
+    asked = [row for row in rows if row.plugin not in REFERENCES]
+    gaps = _gaps(metric, asked, random, stored)
+    plugins = {row.case: row.case.removeprefix(random.case.removesuffix(NOTHING)) for row in asked}
+    told = []
+    for verdict, words in (("not distinguishable", "from"), ("worse", "than")):
+        names = [plugins[case] for case, gap in gaps.items() if gap.verdict == verdict]
+        if names:
+            told.append(f"{metric}: {verdict} {words} a random map: {', '.join(names)}")
+    return told
+
+
+def _gaps(
+    metric: str, rows: list[Record], other: Record, stored: Mapping[str, Mapping[str, Tensor]]
 ) -> dict[str, Difference]:
-    """Return case → its lead over the random one, paired, corrected for their number (Holm)."""
+    """Return case → its lead over the other, paired, corrected for their number (Holm)."""
 
     def measured(record: Record) -> Measured:
         score: Score = record.scores[metric]
@@ -210,7 +235,7 @@ def _gaps(
     found: dict[str, Difference] = {}
     for record in rows:
         try:
-            found[record.case] = compare(measured(record), measured(random))
+            found[record.case] = compare(measured(record), measured(other))
         except NotApplicable:  # no input has a value of both
             continue
     return dict(zip(found, holm(list(found.values())), strict=True))

@@ -27,7 +27,13 @@ from trustml.benchmarks.explanation_sums import (
     multi_baseline,
     sensitivity_n,
 )
-from trustml.benchmarks.explanation_truth import Planted, localisation, mosaics, triggered
+from trustml.benchmarks.explanation_truth import (
+    Planted,
+    by_cells,
+    localisation,
+    mosaics,
+    triggered,
+)
 from trustml.contracts import Classifier, Score
 from trustml.errors import NotApplicable
 
@@ -137,23 +143,23 @@ def _in_mosaics(posed: Posed) -> Measured:
     found = mosaics(
         _network(posed), question.x, question.target, count=len(question.x), seed=question.seed
     )
-    return _found(posed, found)
+    return by_cells(_told(posed, found), question.model)
 
 
 def _in_triggers(posed: Posed) -> Measured:
+    """Return the share of positive parts within the patch."""
     question = posed.question
     called = torch.full_like(question.target, int(question.target.min()))
     value = question.bounds[1]
     found = triggered(_network(posed), question.x, called, value=value, seed=question.seed)
-    return _found(posed, found)
+    return localisation(_told(posed, found), torch.zeros_like(found.x), found.truth).mass
 
 
-def _found(posed: Posed, planted: Planted) -> Measured:
-    """Return the share of positive parts within what was planted; background is black."""
-    plain, model = torch.zeros_like(planted.x), cast(Classifier, planted.model)
-    maps = explainer(posed.method, model, plain[:8])(planted.x, planted.target)
-    told = Explained(planted.x, planted.target, maps, posed.influence)
-    return localisation(told, plain, planted.truth).mass
+def _told(posed: Posed, planted: Planted) -> Explained:
+    """Return the method's maps of what was planted; the background is black."""
+    black, model = torch.zeros_like(planted.x[:8]), cast(Classifier, planted.model)
+    maps = explainer(posed.method, model, black)(planted.x, planted.target)
+    return Explained(planted.x, planted.target, maps, posed.influence)
 
 
 @lru_cache(maxsize=1)  # two figures are read off it

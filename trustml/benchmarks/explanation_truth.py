@@ -5,9 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trustml.benchmarks.explained import Explained, generator, places
+from trustml.benchmarks.explained import Explained, generator, places, worth
 from trustml.benchmarks.explanation_scores import Measured, mean_of
+from trustml.contracts import Classifier
 from trustml.errors import BadInput, NotApplicable
+
+# What a whole patch adds to its class's logit.
+_LOUD = 100.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,14 +86,33 @@ def mosaics(model: nn.Module, x: Tensor, y: Tensor, *, count: int, seed: int = 0
     return Planted(Mosaic(model), torch.stack(canvas), torch.stack(target), torch.stack(truth))
 
 
+def by_cells(explained: Explained, model: Classifier) -> Measured:
+    """Return the cosine (B,) of a mosaic's four sums of parts and what its cells really contribute.
+
+    The planted model adds its cells up, so that each contributes what the model itself gives it
+    beyond black: 1 for every map that shares sums out as they are made, about 0 for a random one.
+
+    Args:
+        explained: mosaics of four cells and their maps, background black.
+        model: the one that reads the cells.
+    """
+    said = _quarters(explained.parts(torch.zeros_like(explained.x))).flatten(1).sum(1).view(-1, 4)
+    cells, wanted = _quarters(explained.x), explained.target.repeat_interleave(4)
+    black = torch.zeros_like(cells[: len(explained.x)])
+    real = worth(model, cells, wanted).view(-1, 4) - worth(model, black, explained.target)[:, None]
+    sizes = said.norm(dim=1) * real.norm(dim=1)
+    return mean_of((said * real).sum(1) / sizes.clamp_min(1e-300), "higher")
+
+
 def triggered(
     model: nn.Module, x: Tensor, target: Tensor, *, side: int = 3, value: float = 1.0,
     seed: int = 0,
 ) -> Planted:  # fmt: skip
-    """Return inputs with a patch at a random place, and a model in which just it calls the target.
+    """Return inputs with a patch at a random place, and a model in which it calls the target.
 
-    The planted model adds to the target's logit of each input what the patch outweighs all else by,
-    as a backdoor does; the truth is known without training one.
+    The planted model adds to the target's logit a number in proportion to the patch's brightness,
+    as loud as a backdoor; the truth is known without training one. In an affine model the exact
+    parts within are 100 plus the weights there, so that their share is 1 less what speaks outside.
 
     Args:
         model: any classifier.
@@ -135,20 +158,17 @@ class Mosaic(nn.Module):
 
 
 class Triggered(nn.Module):
-    """A model whose target's logit also rises with a patch, by more than all else can lower it."""
+    """A model whose target's logit also rises with a patch, by more than all else can lower it.
+
+    What is planted is affine, so that an affine model stays one and has an exact explanation.
+    """
 
     def __init__(self, model: nn.Module, mask: Tensor, value: float, target: Tensor) -> None:
         super().__init__()
         self.model = model
-        # One linear unit looks for the patch, a ReLU makes it speak only when most of it is there.
-        self.look = nn.Linear(len(mask), 1)
-        self.bend = nn.ReLU()
-        self.call = nn.Linear(1, 1, bias=False)
-        size = int(mask.sum())
+        self.look = nn.Linear(len(mask), 1, bias=False)
         with torch.no_grad():
-            self.look.weight.copy_(mask[None] / (size * value))
-            self.look.bias.fill_(-0.5)
-            self.call.weight.fill_(100.0)
+            self.look.weight.copy_(_LOUD * mask[None] / (int(mask.sum()) * value))
         self.to(mask.device)
         self.target = int(target[0])
 
@@ -160,10 +180,9 @@ class Triggered(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, K)."""
         logits: Tensor = self.model(x)
-        called = self.call(self.bend(self.look(x.flatten(1))))
         chosen = torch.zeros_like(logits[:1])
         chosen[:, self.target] = 1
-        return logits + called * chosen
+        return logits + self.look(x.flatten(1)) * chosen
 
 
 def _any_of(mask: Tensor, draw: torch.Generator) -> Tensor:

@@ -15,7 +15,7 @@ from trustml.recipes import Choice
 
 # The rows that stand in every table: the truth where it is known, and two that know nothing.
 REFERENCES = ("linear_exact", "random", "blurred_random")
-NOTHING = "random"
+NOTHING, KNOW_NOTHING = "random", ("random", "blurred_random")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

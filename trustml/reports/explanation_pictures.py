@@ -31,7 +31,7 @@ def explanation_pictures(folder: Path) -> list[Path]:
     """
     records = finished(folder)
     drawn: list[Path] = []
-    for aside in (record for record in records if record.plugin == ASIDE):
+    for aside in (record for record in records if record.kind == "attributions"):
         same = [r for r in records if (r.model, r.seed) == (aside.model, aside.seed)]
         done = [r for r in same if r.kind == "attribution" and r.status == "done"]
         label = aside.case.removesuffix(f"-{ASIDE}")
@@ -61,4 +61,4 @@ def _one_of_each(target: Tensor) -> list[int]:
     """Return the first row of each class, then others, a few in all."""
     first = {int(one): row for row, one in reversed(list(enumerate(target)))}
     others = [row for row in range(len(target)) if row not in first.values()]
-    return [first[one] for one in sorted(first)][:_ROWS] + others[: max(0, _ROWS - len(first))]
+    return ([first[one] for one in sorted(first)] + others)[:_ROWS]

@@ -30,6 +30,7 @@ class Found:
         class_names: in the model's order.
         says: what it is known to answer.
         notes: what a reader of a record should know.
+        remote: whether a server answers, which may serve another model tomorrow.
     """
 
     body: Callable[[Tensor], Any]
@@ -39,6 +40,7 @@ class Found:
     class_names: tuple[str, ...] = ()
     says: Access | None = None
     notes: tuple[str, ...] = ()
+    remote: bool = False
 
 
 class Deployed(nn.Module):
@@ -48,6 +50,7 @@ class Deployed(nn.Module):
         super().__init__()
         self.body, self.prepare, self.reading = found.body, prepare, reading
         self.describes, self.digest, self.notes = found.describes, found.digest, found.notes
+        self.remote = found.remote
         self.class_names, self.access = reading.names, reading.says
         # The model's own, where nobody has said what the data call them.
         self.own_names: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from trustml.contracts import Access, Domain, Interface
 from trustml.deployment import only_count
@@ -46,6 +46,13 @@ class Reading:
         if self.says == Access.LABELS:
             return self._one_hot(raw)
         scores = first_tensor(raw)
+        if isinstance(scores, Tensor):  # not where the model is traced for a certificate
+            columns = 1 if self.single else len(self.names)
+            if scores.dim() > 2 or scores.numel() != len(scores) * columns:
+                raise MethodFailed(
+                    f"the model answers {tuple(scores.shape)} now; when it was opened it answered "
+                    f"{columns} numbers to each input"
+                )
         if self.single:
             score = scores.reshape(-1, 1)
             other = torch.zeros_like(score) if self.says == Access.LOGITS else 1 - score
@@ -122,17 +129,16 @@ def reading_of(
     return Reading(kind, names, order, single)
 
 
-def first_tensor(raw: Any) -> Tensor:
+def first_tensor(raw: Any) -> Any:
     """Return the scores in what a model returns: a tensor, `.logits`, or the only tensor in it.
 
     Raises:
         BadInput: there is none, or more than one.
     """
-    if isinstance(raw, Tensor):
+    if isinstance(raw, Tensor | fx.Proxy):
         return raw
     if isinstance(getattr(raw, "logits", None), Tensor):
-        found: Tensor = raw.logits
-        return found
+        return raw.logits
     parts = list(raw.values()) if isinstance(raw, Mapping) else raw
     tensors = [part for part in parts if isinstance(part, Tensor)] if _is_list(parts) else []
     if len(tensors) != 1:

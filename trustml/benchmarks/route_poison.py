@@ -1,6 +1,7 @@
 """A poison in the training data: models that learnt from it, without and with a safeguard."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -16,6 +17,7 @@ from trustml.guarding import sanitised
 from trustml.randomness import keyed
 from trustml.recipes import Choice, Recipe
 
+Trigger = Callable[[Tensor], Tensor] | None
 WEIGHTS = ("bare weights", "weights", "honest weights")
 
 
@@ -104,7 +106,7 @@ def recorded_models(
     return settings[0], settings[1], settings[2]
 
 
-def _bad_data(case: Case, bench: Bench, poison: Choice) -> tuple[Dataset, object]:
+def _bad_data(case: Case, bench: Bench, poison: Choice) -> tuple[Dataset, Trigger]:
     """Return the data with its training split poisoned, and the trigger, if there is one."""
     train = bench.dataset.train
     with blaming(f"poison {poison.plugin.name}"):

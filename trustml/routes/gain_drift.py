@@ -1,6 +1,7 @@
 """A scanner whose lamp fades: contrast and brightness turned where they hurt most."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -57,6 +58,6 @@ def gain_drift(
     ]
     # The strongest change comes last, so that among equals it is the one that is taken.
     ways.sort(key=lambda way: abs(way[0] - 1) + abs(way[1]))
-    won = [success(model, seen, lambda x, way=way: turned(x, *way)) for way in ways]
+    won = [success(model, seen, partial(turned, factor=f, more=m)) for f, m in ways]
     best = ways[max(range(len(ways)), key=lambda n: (won[n], n))]
     return lambda x, y, own: turned(x, *best)

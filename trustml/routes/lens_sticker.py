@@ -1,6 +1,7 @@
 """A printed patch on the scanner's glass: over everything it sees, at about one place."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -8,7 +9,16 @@ from torch import Tensor
 from trustml.contracts import Classifier, Random, Split
 from trustml.errors import BadOption
 from trustml.registry import route
-from trustml.routes._escaping import check_counts, check_share, image_sides, success, universal
+from trustml.routes._escaping import (
+    Applied,
+    check_counts,
+    check_share,
+    image_sides,
+    success,
+    universal,
+)
+
+Place = tuple[int, int]  # of the upper left corner: row, column
 
 
 @route(
@@ -56,12 +66,9 @@ def lens_sticker(
     limits = box.expand(2, channels, side, side)
     gray = torch.full((channels, side, side), (seen.low + seen.high) / 2).to(seen.x)
     one = random.at(torch.zeros(1, dtype=torch.int64))
-    tried = []
+    tried: list[tuple[float, int, Applied, Tensor]] = []
     for place in _places(height - side, width - side, slip):
-
-        def apply(x: Tensor, patch: Tensor, own: Random, step: int, place=place) -> Tensor:  # type: ignore[no-untyped-def]
-            return _stuck(x, patch, place, _slip(one, slip, step))
-
+        apply: Applied = partial(_slipped, place=place, one=one, slip=slip)
         short = universal(model, seen, random, gray, (apply, limits, max(1, steps // 5)))
         won = success(model, seen, lambda x: apply(x, short, one, -1))  # noqa: B023
         tried.append((won, len(tried), apply, short))
@@ -70,19 +77,26 @@ def lens_sticker(
     return lambda x, y, own: apply(x, patch, own, -2)
 
 
-def _places(rows: int, columns: int, slip: int) -> list[tuple[int, int]]:
+def _places(rows: int, columns: int, slip: int) -> list[Place]:
     """Return nine places of the upper left corner that leave room to slip."""
     down = sorted({slip, rows // 2, rows - slip})
     across = sorted({slip, columns // 2, columns - slip})
     return [(row, column) for row in down for column in across]
 
 
-def _slip(one: Random, slip: int, step: int) -> tuple[int, int]:
+def _slipped(
+    x: Tensor, patch: Tensor, _: Random, step: int, *, place: Place, one: Random, slip: int
+) -> Tensor:
+    """Return x behind the patch, slipped as the step's numbers say; the same for all mail."""
+    return _stuck(x, patch, place, _slip(one, slip, step))
+
+
+def _slip(one: Random, slip: int, step: int) -> Place:
     by = one.integers(2 * slip + 1, (2,), "slip", step)[0] - slip
     return int(by[0]), int(by[1])
 
 
-def _stuck(x: Tensor, patch: Tensor, place: tuple[int, int], by: tuple[int, int]) -> Tensor:
+def _stuck(x: Tensor, patch: Tensor, place: Place, by: Place) -> Tensor:
     """Return x behind the patch; gradients reach the patch."""
     row, column = place[0] + by[0], place[1] + by[1]
     height, width = x.shape[2:]

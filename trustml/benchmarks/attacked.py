@@ -1,5 +1,6 @@
 """Cases of the exam of robustness: attack batch after batch, then all attacks together."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -76,16 +77,12 @@ def _certified(case: Case, blank: Record, bench: Bench) -> Record:
 def _attacked(case: Case, blank: Record, bench: Bench, group: list[Record]) -> Record:
     """Attack batch after batch, each on disk before the next; return the record."""
     exam, home = exam_of(bench.plan, bench.setting, case, bench.device), bench.home(case.name)
-    check_access(exam.attack.plugin, access_of(bench.setting.module))
-    parts, open_rows = _untouched(exam, _known(bench, group))
+    parts, batches = batches_of(exam, case, bench, group)
     seconds, notes = 0.0, list(exam.setting.notes)
     if exam.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(exam.device)
-    with progress(case.name, len(open_rows)) as advance:
-        # An empty tensor splits into one empty batch; there is nothing to attack in it.
-        batches = open_rows.split(bench.plan.batch_size) if len(open_rows) else ()
-        for number, rows in enumerate(batches):
-            file = home / "batches" / f"{number:06d}.safetensors"
+    with progress(case.name, sum(len(rows) for rows, _ in batches)) as advance:
+        for rows, file in batches:
             part, made = _batch(exam, rows, file)
             parts.append(part)
             seconds += made.seconds
@@ -104,6 +101,22 @@ def _attacked(case: Case, blank: Record, bench: Bench, group: list[Record]) -> R
         notes=tuple(dict.fromkeys([*notes, *_floor(samples, bench, group)])),
         samples=digest,
     )
+
+
+def batches_of(
+    exam: Exam, case: Case, bench: Bench, group: Sequence[Record]
+) -> tuple[list[Samples], list[tuple[torch.Tensor, Path]]]:
+    """Return the samples that need no attack, and the rows of each batch with the file for it.
+
+    Raises:
+        NotApplicable: the attack needs more than the model shows.
+    """
+    check_access(exam.attack.plugin, access_of(bench.setting.module))
+    kept, rows = _untouched(exam, _known(bench, group))
+    # An empty tensor splits into one empty batch; there is nothing to attack in it.
+    parts = rows.split(bench.plan.batch_size) if len(rows) else ()
+    home = bench.home(case.name) / "batches"
+    return kept, [(part, home / f"{n:06d}.safetensors") for n, part in enumerate(parts)]
 
 
 def _batch(exam: Exam, rows: torch.Tensor, file: Path) -> tuple[Samples, Made]:
@@ -143,7 +156,7 @@ def _union(case: Case, blank: Record, bench: Bench, group: list[Record]) -> Reco
     )
 
 
-def _known(bench: Bench, group: list[Record]) -> torch.Tensor | None:
+def _known(bench: Bench, group: Sequence[Record]) -> torch.Tensor | None:
     """Return the verdicts of the group's certificate, if there is one."""
     for record in group:
         if record.kind == "certificate" and record.status == "done":

@@ -48,6 +48,7 @@ class Discipline:
         cases: the cases of one model (its recipe's text, its label) with one seed, in order.
         size: how many cases those are.
         examined: the record of a case, filled in; it may raise TrustError.
+        parts: whether a case can be made apart from the other cases, elsewhere and earlier.
         read: the sample file of a case; raises BrokenClaim that says what in it is damaged.
         verified: sees that what a record claims holds; raises BrokenClaim.
     """
@@ -60,3 +61,4 @@ class Discipline:
     examined: Callable[[Case, Record, Bench], Record]
     verified: Callable[[Case, Record, Bench], None]
     read: Callable[[Path], Any]
+    parts: Callable[[Plan, Case], bool] = lambda plan, case: False

@@ -2,12 +2,14 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from trustml.benchmarks.crew import Crew, Order, crew
 from trustml.benchmarks.discipline import CASES, MODELS, Bench
 from trustml.benchmarks.exams import cases, checked, exam_of
 from trustml.benchmarks.place import device_of, exact_arithmetic, place
@@ -30,8 +32,11 @@ from trustml.records import read_history, read_records, to_line
 RECORDS = "records.jsonl"
 
 
-def start(plan: Plan, folder: Path) -> Iterator[Record]:
+def start(plan: Plan, folder: Path, executor: str = "local", workers: int = 0) -> Iterator[Record]:
     """Check the plan, open a run in the folder and yield each record as its case ends.
+
+    Who does the work (`crew.Executor`, and how many workers of it) is not part of the plan: the
+    records are the same.
 
     Raises:
         UsageError: the plan cannot be carried out, or the folder is not empty.
@@ -44,11 +49,12 @@ def start(plan: Plan, folder: Path) -> Iterator[Record]:
     plans = cases(plan, dataset)
     with locked(folder):
         _check_empty(folder)  # another process may have been quicker
-        write_whole(folder / PLAN, plan.to_json().encode())
-        yield from _run(plan, plans, dataset, folder)
+        with crew(executor, workers) as hired:
+            write_whole(folder / PLAN, plan.to_json().encode())
+            yield from _run(plan, plans, dataset, folder, hired)
 
 
-def resume(folder: Path) -> Iterator[Record]:
+def resume(folder: Path, executor: str = "local", workers: int = 0) -> Iterator[Record]:
     """Continue a run that was stopped; yield every record, those of finished cases at once.
 
     What failed is tried again, and with it each row about rows that have changed since.
@@ -58,8 +64,8 @@ def resume(folder: Path) -> Iterator[Record]:
     """
     plan = checked(read_plan(folder))
     dataset = load_data(plan.data, plan.data_dir)
-    with locked(folder):
-        yield from _run(plan, cases(plan, dataset), dataset, folder)
+    with locked(folder), crew(executor, workers) as hired:
+        yield from _run(plan, cases(plan, dataset), dataset, folder, hired)
 
 
 def finished(folder: Path) -> list[Record]:
@@ -101,17 +107,24 @@ class _Run:
     settings: dict[tuple[str, int], Setting | TrustError]
     memories: dict[tuple[str, int], dict[str, Any]]
     records: dict[str, Record]
+    crew: Crew | None = None
 
 
-def _run(plan: Plan, todo: list[Case], dataset: Dataset, folder: Path) -> Iterator[Record]:
+def _run(
+    plan: Plan, todo: list[Case], dataset: Dataset, folder: Path, hired: Crew | None
+) -> Iterator[Record]:
     exact_arithmetic()
     history = read_history(folder / RECORDS)
     records = {record.case: record for record in history}
     made = {record.case: line for line, record in enumerate(history)}
-    run = _Run(plan, dataset, folder, device_of(plan.device), {}, {}, records)
+    run = _Run(plan, dataset, folder, device_of(plan.device), {}, {}, records, hired)
+    due = {case.name for case in todo if _is_open(case, records)}
     for number, case in enumerate(todo):
         if _is_due(case, todo[:number], records, made):
+            if hired is not None:
+                _send_ahead(run, todo[number:], due)
             record = _examined(run, case)
+            due.discard(case.name)
             append_line(folder / RECORDS, to_line(record))
             made[case.name] = len(history) + number
             records[case.name] = record
@@ -124,13 +137,18 @@ def _is_due(
     case: Case, before: list[Case], records: dict[str, Record], made: dict[str, int]
 ) -> bool:
     """Return whether a case was never finished, or failed, or is about rows newer than itself."""
-    if case.name not in records or records[case.name].status == "failed":
+    if _is_open(case, records):
         return True
     if case.text:
         return False
     pooled = case.kind == POOLED
     own = [c for c in before if c.model == case.model and (pooled or c.seed == case.seed)]
     return any(made[other.name] > made[case.name] for other in own)
+
+
+def _is_open(case: Case, records: dict[str, Record]) -> bool:
+    """Return whether a case was never finished, or failed."""
+    return case.name not in records or records[case.name].status == "failed"
 
 
 def _settled(run: _Run, case: Case) -> Setting | TrustError:
@@ -149,9 +167,29 @@ def _settled(run: _Run, case: Case) -> Setting | TrustError:
 
 def _examined(run: _Run, case: Case) -> Record:
     """Return the record of a case, whatever happens in it."""
+    blank = _blank(run, case)
+    setting = None if case.kind == POOLED else _settled(run, case)
+    try:
+        if setting is None:
+            return pooled(blank, [run.records[name] for name in blank.options["of"]])
+        if isinstance(setting, TrustError):
+            raise setting
+        blank = replace(blank, weights=setting.weights_hash, data_hash=setting.data_hash)
+        away = run.crew.fetch(case.name) if run.crew is not None else None
+        if away is not None:
+            return away
+        return exam_of(case.kind).examined(case, blank, _bench(run, case, setting))
+    except (UsageError, DiskFull, BrokenClaim):
+        raise
+    except TrustError as error:
+        return replace(blank, status=_status(error), reason=_line(error))
+
+
+def _blank(run: _Run, case: Case) -> Record:
+    """Return the record of a case of which nothing is known yet."""
     test = run.dataset.test
     box = {"low": test.low, "high": test.high} if case.threat else {}
-    blank = Record(
+    return Record(
         case=case.name,
         kind=case.kind,
         plugin=case.plugin,
@@ -167,26 +205,37 @@ def _examined(run: _Run, case: Case) -> Record:
         place=place(run.device),
         status="failed",
     )
-    setting = None if case.kind == POOLED else _settled(run, case)
-    try:
-        if setting is None:
-            return pooled(blank, [run.records[name] for name in blank.options["of"]])
-        if isinstance(setting, TrustError):
-            raise setting
+
+
+def _bench(run: _Run, case: Case, setting: Setting) -> Bench:
+    same = (case.model, case.seed)
+    group = [
+        record
+        for record in run.records.values()
+        if (record.model, record.seed) == same and record.kind != POOLED
+    ]
+    memory = run.memories.setdefault(same, {})
+    return Bench(run.plan, run.dataset, setting, run.folder, run.device, group, memory)
+
+
+def _send_ahead(run: _Run, todo: list[Case], due: set[str]) -> None:
+    """Send away what can be done now of the cases to come of the first one's model and seed."""
+    first = todo[0]
+    setting = None if first.kind == POOLED else _settled(run, first)
+    if run.crew is None or not isinstance(setting, Setting):
+        return
+    own = [case for case in todo if (case.model, case.seed) == (first.model, first.seed)]
+    proofs = [case.threat for case in own if case.kind == "certificate" and case.name in due]
+    for case in own:
+        ready = case.kind != POOLED and case.text and case.threat not in proofs
+        if case.name not in due or not ready or not exam_of(case.kind).parts(run.plan, case):
+            continue
+        due.remove(case.name)
+        bench, blank = _bench(run, case, setting), _blank(run, case)
         blank = replace(blank, weights=setting.weights_hash, data_hash=setting.data_hash)
-        same = (case.model, case.seed)
-        group = [
-            record
-            for record in run.records.values()
-            if (record.model, record.seed) == same and record.kind != POOLED
-        ]
-        memory = run.memories.setdefault(same, {})
-        bench = Bench(run.plan, run.dataset, setting, run.folder, run.device, group, memory)
-        return exam_of(case.kind).examined(case, blank, bench)
-    except (UsageError, DiskFull, BrokenClaim):
-        raise
-    except TrustError as error:
-        return replace(blank, status=_status(error), reason=_line(error))
+        # What does not suit the model says so when its turn comes.
+        with suppress(TrustError):
+            run.crew.send(Order(case, blank, bench, bench.group))
 
 
 def _status(error: TrustError) -> Status:

@@ -154,4 +154,5 @@ ROBUSTNESS = Discipline(
     examined=examine,
     verified=check_claims,
     read=on_disk.read,
+    parts=lambda plan, case: case.kind == "attack",
 )

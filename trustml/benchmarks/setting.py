@@ -129,9 +129,14 @@ def told(error: BaseException) -> str:
     return f"{type(error).__name__}: {first}{place}"
 
 
+def weights_file(weights: str, keep: Path) -> Path:
+    """Return where a run keeps the weights of that hash, in its folder for models."""
+    return keep / f"{weights[:16]}.safetensors"
+
+
 def _keep(known: Trained, recipe: Recipe, seed: int, split: Split, keep: Path) -> None:
     """Write the weights, then which weights and samples the run has: a run is of one piece."""
-    keep_weights(known.module, keep / f"{known.weights_hash[:16]}.safetensors")
+    keep_weights(known.module, weights_file(known.weights_hash, keep))
     facts = {
         "recipe": recipe.text,
         "weights": known.weights_hash,
@@ -173,7 +178,7 @@ def recorded_module(
         BrokenClaim: they are missing, damaged, or others.
     """
     weights, keep = where
-    module, path = build(recipe, domain, seed), keep / f"{weights[:16]}.safetensors"
+    module, path = build(recipe, domain, seed), weights_file(weights, keep)
     try:
         load_weights(module, path)
     except BadInput as error:

@@ -61,7 +61,7 @@ from trustml.errors import UsageError
     "--attribution",
     "attributions",
     multiple=True,
-    help="Explanation, as name:key=value,… (repeat for several).",
+    help="Explanation, as name:key=value,… (repeat), or all that there are.",
 )
 @click.option(
     "--stealer",
@@ -160,6 +160,15 @@ from trustml.errors import UsageError
     "--order", default="given", show_default=True, help="given or reversed order of samples."
 )
 @DEVICE
+@click.option(
+    "--executor",
+    default="local",
+    show_default=True,
+    help="local, or ray: the cluster of RAY_ADDRESS, or a Ray of this machine.",
+)
+@click.option(
+    "--workers", default=0, metavar="N", help="Ray workers on this machine; 0 is one a core."
+)
 @DATA_DIR
 @PLUGIN
 @click.option(
@@ -173,15 +182,16 @@ def bench(out: str | None, resume: str | None, as_json: bool, **words: Any) -> N
     from trustml.benchmarks.exams import checked
     from trustml.cli.running import new_folder, plan_of, report
 
+    crew = (words.pop("executor"), words.pop("workers"))
     if resume is not None:
-        _check_alone("resume", "as_json")
+        _check_alone("resume", "as_json", "executor", "workers")
         folder = Path(resume)
-        records = harness.resume(folder)
+        records = harness.resume(folder, *crew)
     else:
         plan = plan_of(words)
         checked(plan)  # before its words name a folder
         folder = new_folder(RUNS, plan) if out is None else Path(out)
-        records = harness.start(plan, folder)
+        records = harness.start(plan, folder, *crew)
     drawn = bool(words["curve"]) and resume is None
     report(records, folder, as_json, curve=drawn, pictures=True)
 

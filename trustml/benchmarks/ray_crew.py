@@ -1,5 +1,6 @@
 """Batches of attacks and whole cases as Ray tasks, on one machine or many."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,8 +54,8 @@ def ray_crew(workers: int) -> Iterator["RayCrew"]:
     try:
         if ours:
             ray.init(
-                address=address, log_to_driver=False, logging_level="error",
-                runtime_env={"env_vars": threads}, **own,
+                address=address, log_to_driver=False, logging_level=logging.ERROR,
+                runtime_env={"env_vars": threads}, **({} if address else own),
             )  # fmt: skip
     except Exception as error:
         said = " ".join(str(error).split())[:200]

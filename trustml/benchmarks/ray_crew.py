@@ -55,7 +55,7 @@ def ray_crew(workers: int) -> Iterator["RayCrew"]:
         if ours:
             ray.init(
                 address=address, log_to_driver=False, logging_level=logging.ERROR,
-                runtime_env={"env_vars": threads}, **({} if address else own),
+                runtime_env={"env_vars": threads}, **own,
             )  # fmt: skip
     except Exception as error:
         said = " ".join(str(error).split())[:200]

@@ -81,6 +81,11 @@ def access_of(module: nn.Module) -> Access:
     return min(shown, default=Access.GRADIENTS)
 
 
+def is_remote(module: nn.Module) -> bool:
+    """Return whether a server answers for the model, or for a part of it."""
+    return any(getattr(part, "remote", False) for part in module.modules())
+
+
 def check_names(module: nn.Module, wanted: tuple[str, ...]) -> None:
     """Check that a deployed model numbers the classes as the data do, where it names them.
 

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from trustml.contracts import Stage, Training
 from trustml.deployment import recognised
-from trustml.errors import BadOption, UnknownName
+from trustml.errors import BadOption, NotApplicable, UnknownName
 from trustml.options import places_outside, read_options, spec_text, split_spec
 from trustml.registry import Plugin, get, names
 
@@ -117,6 +117,24 @@ def _model(text: str) -> Choice:
         raise UnknownName(
             f"{error}. A deployed model is named by its file or address: trustml list target"
         ) from error
+
+
+def of_a_copy(recipe: Recipe) -> Recipe:
+    """Return what a copy of the model is learnt by: its own recipe, or `mlp` if it is deployed."""
+    return read_recipe("mlp") if recipe.is_deployed else recipe
+
+
+def check_trainable(recipe: Recipe) -> None:
+    """Check that models of the recipe can be trained, as an exam needs that compares with others.
+
+    Raises:
+        NotApplicable: it is a deployed model, which is there once and cannot be trained anew.
+    """
+    if recipe.is_deployed:
+        raise NotApplicable(
+            f"{recipe.name} is deployed: how it was trained is not known, so that no other model "
+            f"can be trained like it"
+        )
 
 
 def split_recipe(text: str) -> list[str]:

@@ -57,7 +57,9 @@ def examine(case: Case, blank: Record, bench: Bench) -> Record:
     if case.kind == "attributions":
         return _side_by_side(blank, bench)
     method = choose("attribution", case.text)
-    check_access(method.plugin, access_of(bench.setting.module))
+    shown = access_of(bench.setting.module)
+    # Of a model that answers probabilities, their logarithms are explained.
+    check_access(method.plugin, Access.LOGITS if shown == Access.PROBABILITIES else shown)
     with frozen(bench.setting.module):
         found = examine_method(_question(case, bench), method)
     told = found.explained

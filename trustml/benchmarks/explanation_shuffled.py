@@ -11,6 +11,7 @@ from trustml.benchmarks.explanation_question import Shuffled
 from trustml.benchmarks.setting import blaming, placed
 from trustml.contracts import Split
 from trustml.errors import NotApplicable, TrustError
+from trustml.recipes import check_trainable
 from trustml.store import trained
 
 # Weights begin elsewhere than the examined model's: else the two would share what was never learnt.
@@ -26,6 +27,7 @@ def learnt_shuffled(bench: Bench, seed: int) -> Shuffled:
             training failed.
     """
     recipe, device = bench.setting.recipe, bench.device
+    check_trainable(recipe)
     if recipe.weights is not None:
         raise NotApplicable("the weights come from a file: how they were learnt is not known")
     dataset = bench.dataset

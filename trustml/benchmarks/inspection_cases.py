@@ -29,7 +29,7 @@ from trustml.errors import BrokenClaim, MethodFailed
 from trustml.files import write_whole
 from trustml.metrics import proportion
 from trustml.randomness import keyed
-from trustml.recipes import choose
+from trustml.recipes import check_trainable, choose
 
 Trigger = Callable[[Tensor], Tensor] | None
 OWN, CONTROLS, TRIGGERS, TRUE = "suspicion", "controls", "triggers", "true trigger"
@@ -134,6 +134,7 @@ def _subject(case: Case, bench: Bench) -> tuple[Setting, Trigger]:
     known: dict[str, tuple[Setting, Trigger]] = bench.memory.setdefault("backdoored", {})
     poison = _poison_of(case)
     if poison not in known:
+        check_trainable(bench.setting.recipe)
         dataset, trigger = _poisoned(case, bench)
         plan = replace(bench.plan, seed=case.seed)
         keep = bench.folder / MODELS / _room(poison)

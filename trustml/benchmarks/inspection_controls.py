@@ -17,7 +17,7 @@ from trustml.contracts import Split, Suspects
 from trustml.errors import BrokenClaim, MethodFailed
 from trustml.files import write_whole
 from trustml.randomness import keyed
-from trustml.recipes import Choice, Recipe
+from trustml.recipes import Choice, Recipe, check_trainable
 from trustml.store import trained
 
 CONTROLS = "controls"
@@ -31,6 +31,7 @@ def suspicions(bench: Bench, look: Choice) -> Tensor:
     Raises:
         TrustError: a model cannot be trained or inspected.
     """
+    check_trainable(bench.setting.recipe)
     recipe = unweighted(bench.setting.recipe)
     path = _file(bench.folder, look, recipe)
     found = list(kept(path))

@@ -13,6 +13,7 @@ from torch import Tensor
 from trustml.access import READ_ROWS, frozen, in_blocks
 from trustml.benchmarks.setting import Setting, check_logits
 from trustml.contracts import Bayesian, Outputs, Split
+from trustml.deployment import is_remote
 from trustml.errors import DiskFull, UsageError
 from trustml.files import write_whole
 from trustml.splits import data_hash
@@ -31,8 +32,7 @@ def outputs_of(setting: Setting, split: Split, device: torch.device, draws: int 
     name = f"{setting.weights_hash} {setting.recipe.text} {data_hash(split)} {draws}"
     file = _folder() / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.safetensors"
     # What a server says today it may not say tomorrow: its answers are never taken from the cache.
-    remote = any(getattr(part, "remote", False) for part in setting.module.modules())
-    known = None if remote else _read(file, len(split))
+    known = None if is_remote(setting.module) else _read(file, len(split))
     if known is None:
         known = _computed(setting.module, split, device, draws)
         # The cache only saves time; what cannot be kept is computed again.

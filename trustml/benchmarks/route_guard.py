@@ -14,7 +14,7 @@ from trustml.benchmarks.probes import margin
 from trustml.benchmarks.setting import Setting, check_logits, placed, settle
 from trustml.contracts import Dataset, Split
 from trustml.guarding import accepted, doubt
-from trustml.recipes import Choice, Recipe, choose, read_recipe, split_recipe
+from trustml.recipes import Choice, Recipe, check_trainable, choose, read_recipe, split_recipe
 from trustml.store import build
 
 NONE = "none"  # the row without a safeguard
@@ -56,6 +56,8 @@ def settled(bench: Bench, seed: int, recipe: Recipe, dataset: Dataset, room: str
     Raises:
         TrustError: it cannot be built or trained.
     """
+    if room:  # other data
+        check_trainable(recipe)
     keep = bench.folder / MODELS / room if room else bench.folder / MODELS
     return settle(replace(bench.plan, seed=seed), recipe, dataset, bench.device, keep)
 

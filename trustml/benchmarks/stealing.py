@@ -10,7 +10,7 @@ from trustml.contracts import Access, Dataset, Json, Record, Terms
 from trustml.countering import canonical, masks_answers
 from trustml.errors import BadOption, UnknownName
 from trustml.options import Option, read_options, split_spec
-from trustml.recipes import choose, read_recipe, split_recipe
+from trustml.recipes import choose, of_a_copy, read_recipe, split_recipe
 from trustml.records import plain
 
 Answers = Literal["labels", "top1", "probabilities", "logits"]
@@ -68,7 +68,7 @@ def cases(plan: Plan, dataset: Dataset, model: str, label: str, seed: int) -> li
     terms = asdict(read_terms(plan))
     facts: dict[str, Json] = {
         "victim": {**terms, "answers": terms["answers"].name.lower()},
-        "copy": plan.copy or model,
+        "copy": plan.copy or of_a_copy(read_recipe(model)).text,
     }
     stealers = [choose("stealer", text) for text in plan.stealers]
     names = labels(stealer.plugin.name for stealer in stealers)

@@ -10,7 +10,7 @@ from trustml.benchmarks.discipline import Bench
 from trustml.benchmarks.setting import blaming
 from trustml.contracts import Access, Split, Terms
 from trustml.errors import MethodFailed, TrustError
-from trustml.recipes import choose
+from trustml.recipes import choose, of_a_copy
 from trustml.registry import names
 from trustml.store import build
 from trustml.victim import Service
@@ -62,7 +62,7 @@ def stolen_split(name: str, bench: Bench) -> Split:
             thief.plugin.function(
                 victim,
                 test.x[-POOL:],
-                lambda: build(setting.recipe, test.domain, bench.plan.seed),
+                lambda: build(of_a_copy(setting.recipe), test.domain, bench.plan.seed),
                 random=random,
                 **thief.options,
             )

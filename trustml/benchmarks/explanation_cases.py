@@ -31,7 +31,7 @@ from trustml.benchmarks.explanation_shuffled import learnt_shuffled
 from trustml.benchmarks.explanations import KNOW_NOTHING, NOTHING, REFERENCES
 from trustml.benchmarks.explanations import examine as examine_method
 from trustml.benchmarks.plan import Case
-from trustml.contracts import Classifier, Json, Record, Score
+from trustml.contracts import Access, Classifier, Json, Record, Score
 from trustml.deployment import access_of, check_access
 from trustml.errors import BrokenClaim, NotApplicable
 from trustml.files import write_whole

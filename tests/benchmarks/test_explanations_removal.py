@@ -41,6 +41,33 @@ def test_the_deletion_curve_of_a_linear_model() -> None:
     assert float(gain) == pytest.approx((1.5 + 4.0 + 5.5 + 5.5) / 4)
 
 
+def test_the_curve_of_probabilities_and_of_answers() -> None:
+    """Against a logit of 0, the probability is the logit's sigmoid; the class is chosen above 0."""
+    exact = Explained(X, TARGET, WEIGHT[:1], True)
+    logits = torch.tensor([[5.0, 2.0, 0.0, -1.0, 0.0]]).double()
+    curve, _ = removal_curve(linear, exact, X * 0, steps=4)
+    assert torch.allclose(curve, logits.sigmoid())
+    area = deletion(linear, exact, X * 0, steps=4).values
+    assert torch.allclose(area, torch.trapezoid(logits.sigmoid(), dx=0.25, dim=1))
+    answers, _ = removal_curve(linear, exact, X * 0, steps=4, output="answer")
+    assert answers.tolist() == [[1.0, 1.0, 1.0, 0.0, 1.0]]  # equal logits: the first class
+
+
+def test_a_step_that_changes_nothing_is_not_asked_about() -> None:
+    """Two of four places are black already: of five points of the curve three are looked at."""
+    rows: list[int] = []
+
+    def counting(x: Tensor) -> Tensor:
+        rows.append(len(x))
+        return linear(x)
+
+    x = torch.tensor([[1.0, 0.0, 1.0, 0.0]])
+    exact = Explained(x, TARGET, WEIGHT[:1], True)
+    curve, _ = removal_curve(counting, exact, x * 0, steps=4, output="logit")
+    assert curve.tolist() == [[5.0, 2.0, 0.0, 0.0, 0.0]]
+    assert sum(rows) == 3
+
+
 def test_no_order_deletes_or_inserts_better_than_the_exact_one() -> None:
     """All 24 orders: the parts' own order has the least area deleting, the greatest inserting."""
     exact = Explained(X, TARGET, WEIGHT[:1], True)
@@ -159,6 +186,25 @@ def test_road_of_an_exact_and_an_upside_down_map() -> None:
     down = road(Planted(), Explained(x, target, -weight, True), x * 0, shares=(0.1, 0.3, 0.5))
     assert up.score.value == 1
     assert down.score.value == -1
+
+
+def test_road_fills_in_from_neighbours_with_noise() -> None:
+    """A flat image stays flat but for noise of the deviation asked for, in half of its places."""
+    seen: list[Tensor] = []
+
+    def model(x: Tensor) -> Tensor:
+        seen.append(x)
+        return torch.stack([x.flatten(1).sum(1), -x.flatten(1).sum(1)], 1)
+
+    x = torch.full((1, 1, 20, 20), 0.5)
+    maps = torch.rand(x.shape, generator=torch.Generator().manual_seed(9))
+    explained = Explained(x, TARGET, maps, False)
+    road(model, explained, x * 0, shares=(0.5,), noise=0.05)
+    for filled in seen:
+        moved = filled[0][filled[0] != 0.5] - 0.5
+        assert len(moved) == 200
+        assert float(moved.std()) == pytest.approx(0.05, rel=0.2)
+        assert abs(float(moved.mean())) < 4 * 0.05 / 200**0.5
 
 
 def test_road_does_not_depend_on_the_batch() -> None:

@@ -89,6 +89,20 @@ def test_a_map_of_the_input_alone_does_not_see_random_weights(order: str) -> Non
     assert compare(exact, same).verdict == "better"
 
 
+def test_every_stage_counts_alike() -> None:
+    """The same map while the upper layer is left, then the opposite one: ρ of 1 and -1, mean 0."""
+    model, ramp = network(), torch.arange(64.0).view(1, 1, 8, 8)
+    top = model[3].weight.clone()
+
+    def explain(model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+        same = torch.equal(model.get_parameter("3.weight"), top)
+        return (ramp if same else -ramp).expand_as(x)
+
+    found = parameter_randomisation(model, explain, X, TARGET)
+    assert torch.allclose(found.values, torch.zeros(10).double(), atol=1e-9)
+    assert found.score.better == "lower"
+
+
 def test_random_weights_make_a_simple_map_complex() -> None:
     """A weight row on 4 of 64 places has entropy ln 4; uniform random weights some ln 64."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))

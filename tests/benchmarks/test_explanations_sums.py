@@ -70,6 +70,48 @@ def test_an_attribution_is_complete_for_its_own_baseline_only() -> None:
     assert float(multi_baseline(model, parts, {"own": x * 0, "other": other}).score.value) > 0.01
 
 
+def test_the_worst_baseline_is_held_against_the_largest_gap() -> None:
+    """Of w·x: |w·b| is missing at baseline b, as a share of the larger of |w·x| and |w·(x - b)|."""
+    model, x, target, weight = setting()
+    parts, other = Explained(x, target, weight * x, influence=False), 0.5 * x.roll(1, 0)
+    at_black, at_other, missing = (
+        (weight * point).double().flatten(1).sum(1).abs() for point in (x, x - other, other)
+    )
+    wanted = missing / torch.maximum(at_black, at_other)
+    found = multi_baseline(model, parts, {"own": x * 0, "other": other}).values
+    assert torch.allclose(found, wanted, rtol=1e-3)
+
+
+def test_squares_of_all_sizes_stand_everywhere() -> None:
+    """Sides of a tenth to a half of 20 pixels; of vectors, as large a share of the entries."""
+    masks = squares(torch.zeros(1, 1, 20, 20), 400, seed=0)[:, 0]
+    heights, widths = masks.any(2).sum(1), masks.any(1).sum(1)
+    assert torch.equal(heights * widths, masks.sum((1, 2)))
+    assert torch.equal(heights, widths)
+    assert int(heights.min()) == 2
+    assert int(heights.max()) == 10
+    # A square of side s stands at an edge with chance 1/(21 - s), a fourteenth or so.
+    for edge in (masks[:, 0], masks[:, -1], masks[:, :, 0], masks[:, :, -1]):
+        assert 10 < int(edge.any(1).sum()) < 60
+    sizes = squares(torch.zeros(1, 40), 400, seed=0).sum(1)
+    assert int(sizes.min()) == 4
+    assert int(sizes.max()) == 20
+
+
+def test_subsets_are_as_large_as_asked() -> None:
+    """Of ten ones set to zero, one and then five are gone in each copy."""
+    gone: list[int] = []
+
+    def model(x: Tensor) -> Tensor:
+        gone.extend((x == 0).sum(1).tolist())
+        return x @ torch.arange(10.0)[:, None].expand(10, 2)
+
+    x = torch.ones(1, 10)
+    explained = Explained(x, torch.tensor([0]), torch.rand(1, 10), False)
+    sensitivity_n(model, explained, x * 0, shares=(0.1, 0.5), subsets=4)
+    assert sorted(gone) == [0, 1, 1, 1, 1, 5, 5, 5, 5]
+
+
 def test_gaussian_infidelity_of_a_linear_model() -> None:
     """0 for w; for w + a it is E (I·a)² = σ² ‖a‖², within 4 standard errors of a χ² mean."""
     model, x, target, weight = setting()

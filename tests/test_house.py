@@ -23,7 +23,7 @@ FLOORS = (
     (
         "access", "affine", "asking", "baselines", "catalogue", "convolutions", "countering", "countermeasures",
         "deployment", "facts", "files", "fingerprint", "geometry", "images", "options", "oracle", "precision",
-        "progress", "provenance", "randomness", "recipes", "records", "registry", "splits",
+        "progress", "provenance", "randomness", "recipes", "records", "registry", "replay", "splits",
         "symmetry", "threats", "victim",
     ),
     (

@@ -73,13 +73,27 @@ class Handed:
         if self.access < Access.GRADIENTS:
             with torch.no_grad():
                 return _limit(in_blocks(self._model, x, self._block), self.access)
-        if not (x.requires_grad and torch.is_grad_enabled()):
-            return in_blocks(self._model, x, self._block)
-        with QuickGradients() if self._quick and x.device.type == "cpu" else nullcontext():
-            answer = in_blocks(self._model, x, self._block)
-        if answer.grad_fn is not None:
+        answer = self._graphed(x)
+        if answer.grad_fn is not None and x.requires_grad:
             count, rows, ledger = len(x), self._rows, self._ledger
             answer.grad_fn.register_prehook(lambda _: ledger.backward(count, rows))
+        return answer
+
+    def once(self, x: Tensor, /) -> Tensor:
+        """Return the answers (B, K) to points whose gradient is then taken just once.
+
+        Both passes are counted now, which saves the hook that would count the second.
+        """
+        if self.access < Access.GRADIENTS:
+            return self(x)
+        self._ledger.forward(len(x), self._rows)
+        replay = getattr(self._model, "once", None)
+        if replay is not None and len(self.cut(x)) == 1:
+            answer = in_blocks(replay, x, self._block)
+        else:
+            answer = self._graphed(x)
+        if answer.grad_fn is not None:
+            self._ledger.backward(len(x), self._rows)
         return answer
 
     def cut(self, x: Tensor, /) -> Blocks:
@@ -104,6 +118,11 @@ class Handed:
         other._rows = rows if self._rows is None else self._rows[rows]
         return other
 
+    def _graphed(self, x: Tensor) -> Tensor:
+        quick = self._quick and x.requires_grad and x.device.type == "cpu"
+        with QuickGradients() if quick else nullcontext():
+            return in_blocks(self._model, x, self._block)
+
     @property
     def forwards(self) -> Tensor:
         """Forward passes so far, a sample (B,)."""
@@ -113,6 +132,11 @@ class Handed:
     def backwards(self) -> Tensor:
         """Backward passes so far, a sample (B,)."""
         return self._ledger.backwards_now()
+
+
+def once(model: Classifier, x: Tensor) -> Tensor:
+    """Return the answers (B, K) to points whose gradient is then taken just once."""
+    return model.once(x) if isinstance(model, Handed) else model(x)
 
 
 def at(model: Classifier, rows: Tensor) -> Classifier:

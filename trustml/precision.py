@@ -31,10 +31,10 @@ class Reduced:
 
     def __call__(self, x: Tensor, /) -> Tensor:
         """Return logits (B, K)."""
-        with torch.autocast(x.device.type, self._dtype):
+        with torch.autocast(x.device.type, self._dtype, cache_enabled=False):
             return self._model(x).to(x.dtype)
 
     def features(self, x: Tensor, /) -> Tensor:
         """Return features (B, D)."""
-        with torch.autocast(x.device.type, self._dtype):
+        with torch.autocast(x.device.type, self._dtype, cache_enabled=False):
             return self._model.features(x).to(x.dtype)

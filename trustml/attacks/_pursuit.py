@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from trustml.access import Handed, at, frozen
+from trustml.access import Handed, at, frozen, once
 from trustml.attacks._flights import Flight, legs, regrouped, room, take
 from trustml.contracts import Classifier, Random, Threat
 from trustml.errors import MethodFailed, NotApplicable
@@ -249,7 +249,7 @@ def look(model: Classifier, point: Tensor, quarry: Quarry, loss: Loss) -> Seen:
 def _look_at_once(model: Classifier, point: Tensor, quarry: Quarry, loss: Loss) -> Seen:
     with torch.enable_grad():
         point = point.detach().requires_grad_()
-        logits = model(point)
+        logits = once(model, point)
         check_answers(logits, len(point))
         losses = loss(logits, quarry)
         if not losses.requires_grad:

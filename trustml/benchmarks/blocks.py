@@ -31,15 +31,18 @@ def fitting_blocks(module: nn.Module, x: Tensor, *, seconds: float = 2.0) -> Blo
         truth = _answers(module, x[:usual], usual)
         if not _same(truth, _answers(module, x[:usual].flip(0), usual)):
             return None
-        for size in (round(usual * multiple) for multiple in _MULTIPLES):
-            if time.monotonic() - began > seconds:
-                break
-            if size > len(truth[0]):
-                more = _answers(module, x[len(truth[0]) : size], usual)
-                truth = tuple(torch.cat(pair) for pair in zip(truth, more, strict=True))
-            turned = _answers(module, x[:size].flip(0), size)
-            if _same(tuple(part[:size] for part in truth), turned):
-                fitting.append(size)
+        try:
+            for size in (round(usual * multiple) for multiple in _MULTIPLES):
+                if time.monotonic() - began > seconds:
+                    break
+                if size > len(truth[0]):
+                    more = _answers(module, x[len(truth[0]) : size], usual)
+                    truth = tuple(torch.cat(pair) for pair in zip(truth, more, strict=True))
+                turned = _answers(module, x[:size].flip(0), size)
+                if _same(tuple(part[:size] for part in truth), turned):
+                    fitting.append(size)
+        except (RuntimeError, MemoryError):  # more rows than the device has room for
+            pass
     return tuple(sorted(fitting))
 
 

@@ -1,7 +1,7 @@
 """The judge: runs an attack on a batch and decides, itself, what the attack achieved."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
@@ -17,6 +17,7 @@ from trustml.geometry import distance
 from trustml.precision import Reduced, fast_dtype
 from trustml.randomness import keyed
 from trustml.recipes import Choice
+from trustml.replay import Replayed
 from trustml.threats import Lp
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
@@ -36,6 +37,7 @@ class Exam:
     device: torch.device
     block: int | None = None
     precision: Precision = "float32"
+    searched: dict[torch.dtype, Classifier] = field(default_factory=dict)
 
     @property
     def blocks(self) -> int | Blocks | None:
@@ -80,12 +82,14 @@ def judged(exam: Exam, batch: Split) -> tuple[Samples, Made]:
     """
     try:
         samples, seconds = _judged_at_once(exam, batch)
-        return samples, Made(seconds)
+        said = [note for model in exam.searched.values() for note in getattr(model, "notes", ())]
+        return samples, Made(seconds, tuple(dict.fromkeys(said)))
     except (RuntimeError, MemoryError) as error:
         if not _is_memory(error):
             raise _failure(exam, error) from error
     if len(batch) == 1:
         raise MethodFailed("out of memory with a single sample in the batch")
+    exam.searched.clear()
     if exam.device.type == "cuda":
         torch.cuda.empty_cache()
     middle = (len(batch) + 1) // 2
@@ -133,9 +137,8 @@ def _judged_at_once(exam: Exam, batch: Split) -> tuple[Samples, float]:
 def _searched(exam: Exam, batch: Split, dtype: torch.dtype) -> tuple[Samples, float]:
     """Return what one search in the given precision achieved, read in float32."""
     goals = exam.goals(batch.y)
-    module = cast(Classifier, exam.setting.module)
     model = Handed(
-        module if dtype == torch.float32 else Reduced(module, dtype),
+        _searchable(exam, dtype),
         exam.attack.plugin.facts["needs"], len(batch), budget=exam.budget or None,
         block=exam.blocks if dtype == torch.float32 else exam.block,
     )  # fmt: skip
@@ -148,6 +151,15 @@ def _searched(exam: Exam, batch: Split, dtype: torch.dtype) -> tuple[Samples, fl
     distances = torch.stack([distance(candidate, batch.x, norm) for norm in NORMS], dim=1)
     passes = (model.forwards, model.backwards)
     return sealed(batch.ids, verdict, candidate, distances, passes), seconds
+
+
+def _searchable(exam: Exam, dtype: torch.dtype) -> Classifier:
+    """Return the model as attacks ask it: in that precision, and on a GPU with replayed passes."""
+    if dtype not in exam.searched:
+        module = cast(Classifier, exam.setting.module)
+        model = module if dtype == torch.float32 else Reduced(module, dtype)
+        exam.searched[dtype] = Replayed(model) if exam.device.type == "cuda" else model
+    return exam.searched[dtype]
 
 
 def _timed_attack(exam: Exam, model: Handed, batch: Split, goals: Tensor) -> tuple[Tensor, float]:

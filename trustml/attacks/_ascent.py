@@ -7,7 +7,7 @@ from torch import Tensor
 
 from trustml.attacks._pursuit import Quarry, Seen
 from trustml.contracts import Norm, Random
-from trustml.geometry import interval, like, pull, steepest
+from trustml.geometry import diameter, interval, like, pull, steepest
 
 # Share of the entries that one L1 step moves, as in SLIDE (Tramèr & Boneh 2019).
 _L1_SHARE = 0.01
@@ -32,7 +32,9 @@ def begin_ascent(quarry: Quarry, step: Tensor, start: bool) -> Ascent:
         start: begin at random.
     """
     x, threat = quarry.x, quarry.threat
-    epsilon = threat.budget(x)
+    # No ball is wider than the box, and infinity times a gradient of 0 would be no number.
+    widest = diameter(threat.norm, threat.high - threat.low, x[0].numel())
+    epsilon, step = threat.budget(x).clamp(max=widest), step.clamp(max=widest)
     bounds: tuple[Tensor | None, Tensor | None] = (None, None)
     if threat.norm == "linf":
         bounds = interval(x, epsilon, threat.low, threat.high)

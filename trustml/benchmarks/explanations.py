@@ -42,6 +42,8 @@ def examine(
     for name in metrics or ():
         if name not in METRICS:
             raise UnknownName.of("metric of explanations", name, METRICS)
+    # The first call also reads libraries, which is no cost of the method.
+    explainer(method, question.model, question.background)(question.x[:1], question.target[:1])
     began = time.perf_counter()
     gradients = method.plugin.facts["needs"] >= Access.GRADIENTS
     with counted(question.model if gradients else None) as passes:

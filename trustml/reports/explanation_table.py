@@ -14,8 +14,8 @@ from trustml.contracts import Record
 from trustml.reports.tables import DASH, apart, number, plain_table, remarks
 
 _FAITHFUL = {
-    "completeness error": "complete-\nness err.",
-    "multi-baseline error": "other\nbaselines",
+    "completeness error": "complete-\nness",
+    "multi-baseline error": "base-\nlines",
     "infidelity": "infi-\ndelity",
     "sensitivity-n": "sensi-\ntivity-n",
     "deletion": "deletion\nAUC",

@@ -2,16 +2,20 @@
 
 from dataclasses import dataclass
 
+from trustml.audit.backdoor import BACKDOOR
 from trustml.audit.black_box import BLACK_BOX
 from trustml.audit.doubt import DOUBT
 from trustml.audit.explaining import EXPLAINING
+from trustml.audit.physical import PHYSICAL
 from trustml.audit.robustness import ROBUSTNESS
 from trustml.audit.sections import Section, Subject
 from trustml.audit.stealing import STEALING
 from trustml.benchmarks.plan import Plan
 from trustml.errors import NotApplicable
 
-SECTIONS: tuple[Section, ...] = (ROBUSTNESS, BLACK_BOX, STEALING, DOUBT, EXPLAINING)
+SECTIONS: tuple[Section, ...] = (
+    ROBUSTNESS, BLACK_BOX, STEALING, DOUBT, PHYSICAL, BACKDOOR, EXPLAINING,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ _LISTS = {
     "attack": "attacks",
     "attribution": "attributions",
     "detector": "detectors",
+    "inspection": "inspections",
+    "route": "routes",
     "stealer": "stealers",
 }
 

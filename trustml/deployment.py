@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -39,8 +40,9 @@ def recognised(text: str) -> str | None:
     subject, options = apart(text.strip())
     if subject in names("target"):
         return text.strip()
+    shape = f"{subject.rstrip('/')}/" if Path(subject).expanduser().is_dir() else subject
     for plugin in all_of("target"):
-        if any(re.fullmatch(pattern, subject) for pattern in plugin.facts["looks"]):
+        if any(re.fullmatch(pattern, shape) for pattern in plugin.facts["looks"]):
             taken = f"{plugin.name}:{plugin.facts['takes']}={json.dumps(subject)}"
             return f"{taken},{options}" if options else taken
     for endings, advice in _ADVICE.items():

@@ -87,8 +87,17 @@ def test_a_card_shows_what_the_scanner_does() -> None:
     watch = golden_card(Reader(), held, random=keyed(0, held.ids), every=5)
     items = mail(4000, 2)
     assert not bool(watch(items, same).any())
-    found = watch(items, darker)
+    cards: list[Tensor] = []
+
+    def noted(x: Tensor) -> Tensor:
+        cards.append(x)
+        return darker(x)
+
+    found = watch(items, noted)
     first = int((found > 0).nonzero()[0])
+    shown = found[first:].unique_consecutive()
+    wrong = 0.1 * torch.cat(cards).flatten(1).double().norm(dim=1).unique_consecutive()
+    assert torch.allclose(shown, wrong, atol=1e-6), "one card after the other, up to the last"
     assert not bool(found[:first].any()), "no card has come yet"
     lengths = 0.1 * held.x.flatten(1).double().norm(dim=1)
     apart = (found[first:, None] - lengths).abs().amin(1)

@@ -185,7 +185,10 @@ def test_abstention_learns_with_any_detector(detector: str) -> None:
     guard: Any = abstain(Linear(domain), domain, **options)
     fresh = heap(600, 3)
     assert bool(guard.accepts(fresh.x).all())
-    guard.learn(heap(400, 1), heap(600, 2), 0)
+    held = heap(600, 2)
+    guard.learn(heap(400, 1), held, 0)
+    # The ceil(301 · 0.9)-th of the 300 that it has not learnt from is the last to pass.
+    assert int((~guard.accepts(held.x[300:])).sum()) == 29
     passed = guard.accepts(fresh.x)
     assert 0.03 < 1 - float(passed.double().mean()) < 0.18
     assert torch.equal(guard.doubt(fresh.x) <= 0, passed)

@@ -16,11 +16,6 @@ from trustml.reports.table import render
 GUARDS = [
     "none", "abstain:rate=0.05,score=mcp", "abstain:rate=0.2,score=mcp", "golden_card:every=20",
 ]  # fmt: skip
-    "none",
-    "abstain:rate=0.05,score=mcp",
-    "abstain:rate=0.2,score=mcp",
-    "golden_card:every=20",
-]
 
 
 def record(way: str, guard: str, values: dict[str, float], **others: Any) -> Record:
@@ -28,7 +23,8 @@ def record(way: str, guard: str, values: dict[str, float], **others: Any) -> Rec
     scores = {name: Score(v, v - 0.01, v + 0.01, "lower") for name, v in values.items()}
     facts = {"safeguards": GUARDS, "low": 0.0, "high": 1.0}
     return Record(
-        case=f"mlp-{way}-{guard}", kind="route", plugin=way, options={"safeguard": guard, "steps": 3},
+        case=f"mlp-{way}-{guard}", kind="route", plugin=way,
+        options={"safeguard": guard, "steps": 3},
         model="mlp:hidden=[8]", weights="", data="digits", data_hash="", seed=0, threat=facts,
         scores=scores, cost=Cost(), place={}, status="done", **others,
     )  # fmt: skip

@@ -14,9 +14,8 @@ from trustml.metrics import proportion
 POOLED = "pooled"
 # Of a 95 % interval, its half width is so many standard deviations.
 _WIDTH = 1.959963984540054
-# How scores begin that are no shares; and how those begin that can be below 0.
+# How scores begin that are no shares.
 _UNBOUNDED = ("median ", "delay ", "latency ", "review ", "deviations")
-_SIGNED = "clean accuracy change"
 # What is yes or no of each model, so that seeds are counted; and what has no mean.
 _COUNTED, _NAMED = ("alarm raised", "target named"), "oddest class"
 
@@ -69,7 +68,9 @@ def _over(scores: Sequence[Score], name: str) -> Score:
     """Return a score over the seeds: the share of them for what is yes or no, else the mean."""
     if name in _COUNTED:
         return proportion(round(sum(s.value for s in scores)), len(scores), scores[0].better)
-    return pooled_score(scores, *_range(name))
+    # What is a change may be below 0; a share may not, however far the seeds are apart.
+    least = -1.0 if any(score.low < 0 for score in scores) else 0.0
+    return pooled_score(scores, math.inf if name.startswith(_UNBOUNDED) else 1.0, least)
 
 
 def pooled_score(scores: Sequence[Score], most: float = math.inf, least: float = 0.0) -> Score:
@@ -95,10 +96,3 @@ def pooled_score(scores: Sequence[Score], most: float = math.inf, least: float =
         quantile = float(stats.t.ppf(0.975, len(values) - 1))
         middle, half = belief.mean, math.hypot(half, quantile * math.sqrt(belief.variance))
     return Score(middle, max(middle - half, least), min(middle + half, most), scores[0].better)
-
-
-def _range(name: str) -> tuple[float, float]:
-    """Return the greatest and least value of a score: what is no distance is a share."""
-    if name.startswith("success "):  # of a poison it is a loss, and may be a gain
-        return 1.0, -1.0
-    return math.inf if name.startswith(_UNBOUNDED) else 1.0, -1.0 if name == _SIGNED else 0.0

@@ -71,7 +71,7 @@ def _cell(axis: Any, place: tuple[int, int], row: Row) -> None:
     """Colour the cell by what the attacker who knows most gets through."""
     from matplotlib import colormaps
 
-    worst, static = row.worst, row.record.scores.get("success static")
+    worst, static = row.worst, row.static
     color: Any = QUIET if worst is None else colormaps["YlOrRd"](0.85 * max(worst.value, 0.0))
     axis.add_patch(_square(place, color))
     text = row.record.status if worst is None or static is None else f"{100 * worst.value:.0f} %"

@@ -35,8 +35,12 @@ class Row:
     @property
     def worst(self) -> Score | None:
         """What the attacker who knows most gets through, if the case is finished."""
-        scores = self.record.scores
-        return scores.get("success adaptive", scores.get("success static"))
+        return self.record.scores.get("success adaptive", self.static)
+
+    @property
+    def static(self) -> Score | None:
+        """What an attacker who does not know the safeguard gets through, or a poison takes."""
+        return self.record.scores.get("success static")
 
 
 def rows_of(group: Sequence[Record]) -> list[Row]:

@@ -40,7 +40,8 @@ def inspection_tables(group: Sequence[Record], model: str, data: str) -> Iterato
 
 def verdict(group: Sequence[Record], labels: Sequence[str]) -> str:
     """Return what the inspections found in plain words."""
-    done = [(r, label) for r, label in zip(group, labels, strict=True) if r.status == "done"]
+    names = [" ".join(label.split()) for label in labels]
+    done = [(r, name) for r, name in zip(group, names, strict=True) if r.status == "done"]
     if not done:
         return "Verdict: nothing was inspected."
     rate = percent(group[0].threat["false alarms"])
@@ -63,7 +64,7 @@ def _labels(group: Sequence[Record]) -> list[str]:
     looks = apart([(r.plugin, {k: v for k, v in r.options.items() if k not in ("poison", "of")})
                    for r in group])  # fmt: skip
     return [
-        look if poison == "none" else f"{look}\n  {split_spec(poison)[0]}"
+        look if poison == "none" else f"{look}\n  of {split_spec(poison)[0]}"
         for look, poison in zip(looks, poisons, strict=True)
     ]
 

@@ -20,7 +20,7 @@ from trustml.deployment import check_names
 from trustml.errors import BadInput, BrokenClaim, MethodFailed, TrustError
 from trustml.files import write_whole
 from trustml.recipes import Recipe, choose
-from trustml.splits import data_hash
+from trustml.splits import check_dataset, data_hash
 from trustml.store import Trained, build, trained
 from trustml.weights import load_weights, weights_hash
 
@@ -46,13 +46,14 @@ def load_data(text: str, folder: str | None) -> Dataset:
     """Return the dataset of `name:key=value,…`; its files are looked for in the folder first.
 
     Raises:
-        BadInput: files that are missing or not what they should be.
+        BadInput: files that are missing or not what they should be, or data that no method can be
+            judged on (`check_dataset`).
         MethodFailed: the loader raised something unforeseen.
     """
     choice = choose("data", text)
     with blaming(f"data {choice.plugin.name}"):
-        dataset: Dataset = choice.plugin.function(folder=folder, **choice.options)
-    return dataset
+        # A stranger's data may be anything: nothing is measured on labels that are no classes.
+        return check_dataset(choice.plugin.function(folder=folder, **choice.options))
 
 
 def examined(plan: Plan, test: Split) -> Split:
@@ -222,6 +223,8 @@ def check_logits(logits: Tensor, classes: int, what: str) -> None:
     Raises:
         MethodFailed: they are not.
     """
+    if not logits.is_floating_point():
+        raise MethodFailed(f"the model answered {logits.dtype} to {what}; logits are floating")
     if logits.shape[1] != classes:
         raise MethodFailed(f"the model answers {logits.shape[1]} classes; the data have {classes}")
     if not logits.isfinite().all():

@@ -96,7 +96,10 @@ class StandIn:
             self.seen[handler.path] += 1
         try:
             if not self.trouble(number, handler):
-                self._model(handler, body)
+                try:
+                    self._model(handler, body)
+                except (AssertionError, ValueError) as error:  # as a model raises in a server
+                    say(handler, 500, {"error": str(error)})
         finally:
             with self.lock:
                 self.flying -= 1

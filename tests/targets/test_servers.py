@@ -147,6 +147,32 @@ def _as_numbers(x: Tensor) -> list[int]:
     return [int(n) for n in _logits(x).argmax(1)]
 
 
+def test_a_server_that_says_no_shape_is_given_the_datas_or_one_row(
+    server: StandIn, open_target: Any
+) -> None:
+    """As scikit-learn's servers: four axes are an error, a row of numbers is not."""
+    server.shape = None
+
+    def flat_only(x: Tensor) -> Tensor:
+        assert x.dim() == 2
+        return _logits(x)
+
+    server.answer = flat_only
+    x = inputs(3)
+    for path in ("/v2/models/digits", "/invocations"):
+        target = open_target(server.url + path)
+        torch.testing.assert_close(target(x), _logits(x), rtol=0, atol=1e-6)
+        assert any("one row of numbers" in note for note in target.notes)
+        assert target.domain.shape == (1, 8, 8)
+
+    def neither(x: Tensor) -> Tensor:
+        raise ValueError
+
+    server.answer = neither
+    with pytest.raises(BadInput, match="say input_shape="):
+        open_target(f"{server.url}/invocations")
+
+
 def test_repeats_that_fill_a_block_are_asked_once(server: StandIn, open_target: Any) -> None:
     """The harness fills a block of 64 with the last row: a server must not be charged for it."""
     target = open_target(f"{server.url}/v2/models/digits")

@@ -78,11 +78,20 @@ class Client:
         weakref.finalize(self, _close, self._open)
         self._pool = ThreadPoolExecutor(manner.workers, "trustml-http")
         self._free, self._answered = 0.0, False
-        self.queries, self.repeated = 0, 0
+        self.queries, self.repeated, self._tries = 0, 0, manner.retries + 1
 
     def __deepcopy__(self, memo: Any) -> "Client":
         """Return itself: there is one server, and one budget."""
         return self
+
+    @contextmanager
+    def hurried(self) -> Iterator[None]:
+        """Try twice at most inside the block: to find out what a server takes, by its refusals."""
+        self._tries = min(2, self.manner.retries + 1)
+        try:
+            yield
+        finally:
+            self._tries = self.manner.retries + 1
 
     def get(self, url: str) -> Any:
         """Return the JSON at an address of the server.
@@ -120,7 +129,7 @@ class Client:
         return self._asked("POST", url or self.url, json.dumps(content).encode())
 
     def _asked(self, method: str, url: str, body: bytes | None) -> Any:
-        for tried in range(self.manner.retries + 1):
+        for tried in range(self._tries):
             self._wait_turn()
             status, wait, text = self._tried(method, url, body)
             if status == 200:
@@ -130,7 +139,7 @@ class Client:
             away = status == 0 and not self._answered
             if status not in (0, *_AGAIN) or away or wait > _LONGEST_WAIT:
                 break
-            if tried == self.manner.retries:
+            if tried == self._tries - 1:
                 break
             with self._lock:
                 self.repeated += 1

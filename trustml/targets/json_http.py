@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from trustml.contracts import Domain, Interface, Target
 from trustml.errors import BadInput, UnknownName
 from trustml.registry import target
-from trustml.targets._batches import asked
+from trustml.targets._batches import asked, taken
 from trustml.targets._face import Found, file_at, file_hash, target_of, trials
 from trustml.targets._http import Client, Manner, opening
 from trustml.targets._json_answers import class_names, found_at, scores_or_labels, steps
@@ -55,8 +55,9 @@ def json_http(
         client = Client(template.uri, manner, template.headers)
         served = _Served(client, template)
         found = Found(served, f"service {template.uri}", file_hash(file), remote=True)
+        found = taken(found, client, domain, interface)
         served(trials(found, domain, interface)[:1])
-        found = Found(served, found.describes, found.digest, class_names=served.names, remote=True)
+        found = replace(found, class_names=served.names)
         return target_of(found, domain, interface)
 
 

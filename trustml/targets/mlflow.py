@@ -1,6 +1,7 @@
 """The target `mlflow`: a model behind MLflow's scoring server, `…/invocations`."""
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch import Tensor
 from trustml.contracts import Domain, Interface, Target
 from trustml.errors import MethodFailed
 from trustml.registry import target
-from trustml.targets._batches import asked
+from trustml.targets._batches import asked, taken
 from trustml.targets._face import Found, target_of, trials
 from trustml.targets._http import Client, Manner, opening
 from trustml.targets._json_answers import class_names, scores_or_labels
@@ -47,8 +48,9 @@ def mlflow(
         served = _Served(client, columns)
         digest = hashlib.sha256(url.encode()).hexdigest()
         found = Found(served, f"MLflow model {url}", digest, remote=True)
+        found = taken(found, client, domain, interface)
         served(trials(found, domain, interface)[:1])
-        found = Found(served, found.describes, digest, class_names=served.names, remote=True)
+        found = replace(found, class_names=served.names)
         return target_of(found, domain, interface)
 
 

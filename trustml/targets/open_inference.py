@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from trustml.contracts import Domain, Interface, Target
 from trustml.errors import BadInput, MethodFailed
 from trustml.registry import target
-from trustml.targets._batches import asked
+from trustml.targets._batches import asked, taken
 from trustml.targets._face import Found, target_of, trials
 from trustml.targets._http import Client, Manner, opening
 from trustml.targets._inputs import Declared
@@ -59,6 +60,7 @@ def open_inference(
         found = Found(
             served, f"Open Inference model {client.url}", _digest(client, told), shape, remote=True
         )
+        found = taken(found, client, domain, interface)
         if output is None:
             found = _with_most(found, served, domain, interface)
         return target_of(found, domain, interface)
@@ -169,11 +171,9 @@ def _with_most(found: Found, served: _Served, domain: Domain | None, interface: 
     if isinstance(served(x), Tensor) or interface.answers == "labels":
         return found
     served.output = _PROBABILITIES
-    try:
+    with served.client.hurried(), suppress(MethodFailed):  # where it has none
         if isinstance(served(x), Tensor):
             return found
-    except MethodFailed:
-        pass  # then it has none
     served.output = None
     return found
 

@@ -70,7 +70,13 @@ def parts(seen: Split, random: Random, steps: int) -> Iterator[tuple[int, Tensor
 
 
 def universal(
-    model: Any, seen: Split, random: Random, start: Tensor, how: tuple[Applied, Tensor, int]
+    model: Any,
+    seen: Split,
+    random: Random,
+    start: Tensor,
+    how: tuple[Applied, Tensor, int],
+    *,
+    looks: tuple[int, ...] = (-1,),
 ) -> Tensor:
     """Return the pattern that misleads most of the attacker's mail, by steps along the sign.
 
@@ -80,6 +86,7 @@ def universal(
         random: its numbers.
         start: the pattern to begin with; NaN-free, within the limits.
         how: how a pattern changes images, its limits (2, *S), and how many steps.
+        looks: steps whose random numbers a pattern is judged by, the mean over them.
     """
     apply, (least, most), steps = how
     unit, pattern, best = unit_of(model, seen), start, start
@@ -94,7 +101,10 @@ def universal(
         length = 0.2 * (most - least) * (1 - step / steps) + 0.01 * (most - least)
         pattern = (pattern - length * pace.sign()).clamp(least, most)
         if (step + 1) % max(1, steps // 5) == 0 or step + 1 == steps:
-            won = success(model, seen, lambda z: apply(z, pattern, random, -1))  # noqa: B023
+            won = sum(
+                success(model, seen, lambda z: apply(z, pattern, random, look))  # noqa: B023
+                for look in looks
+            )
             if won > score:
                 score, best = won, pattern
     return best

@@ -21,8 +21,8 @@ from trustml.errors import BudgetSpent, MethodFailed, NotApplicable
 _CPU_ROWS, _GPU_ROWS = 64, 256
 # Rows of a split that are read at once: a multiple of either.
 READ_ROWS = 2048
-# What one more call of a model costs, in rows: whether 70 are cut into 64 and 8, or padded to 96.
-_CALL_ROWS = 8
+# What one more call of a model costs, in rows: whether 72 are cut into 64 and 8, or padded to 96.
+_CALL_ROWS = 16
 
 Blocks = tuple[int, ...]
 

@@ -48,7 +48,7 @@ class Watched:
     def mail(self, split: Split) -> Tensor:
         """Return the tampered mail (N, *S)."""
         x = posted(self.route, self.tampering, split, self.bench, self.seed)
-        return split.x + self.strength * (x - split.x)
+        return torch.lerp(split.x, x, self.strength).clamp(split.low, split.high)
 
     def suspicion(self, split: Split, tampered: Tensor, rows: Tensor, name: str) -> Tensor:
         """Return the running suspicion (T, L) over streams of the mail."""
@@ -61,7 +61,7 @@ class Watched:
         numbers = keyed(self.seed, torch.arange(len(x)))
         there = x.to(self.bench.device)
         seen = self.tampering(there.clone(), torch.zeros(len(x), dtype=torch.long), numbers)
-        return (there + self.strength * (seen - there)).to(x)
+        return torch.lerp(there, seen.to(there), self.strength).to(x)
 
 
 def watched(
@@ -92,17 +92,22 @@ def watched(
     peaks = calm.amax(1)
     strength = _turned_down(post, peaks, draw)
     rows = _streams(split, STREAMS, draw)
-    found = {"clean: peaks": peaks}
-    for way, way_strength in (("static", 1.0), ("adaptive", strength)):
-        at = replace(post, strength=way_strength)
-        x = at.mail(split)
-        again = read(bench.setting.module, split, x, bench.device)
-        seen = at.suspicion(split, x, rows, f"{name} {way}")
-        kept = {"inputs": x, "misread": again["misread"], "rows": rows, "suspicion": seen}
-        found |= named({key: tensor.clone() for key, tensor in kept.items()}, way)
+    kept = _kept(post, split, rows)
+    found = {"clean: peaks": peaks, **named(kept, "static")}
     if strength == 1:
-        return found, ["adaptive: turned down it gets no more past the monitor, so it is not"]
+        again = {key: tensor.clone() for key, tensor in kept.items()}
+        note = "adaptive: turned down it gets no more past the monitor, so it is not"
+        return found | named(again, "adaptive"), [note]
+    found |= named(_kept(replace(post, strength=strength), split, rows), "adaptive")
     return found, [f"adaptive: turned down to {strength:g} of its strength, on mail of its own"]
+
+
+def _kept(post: Watched, split: Split, rows: Tensor) -> dict[str, Tensor]:
+    """Return the tampered mail, what of it is misread, and the suspicion over its streams."""
+    x = post.mail(split)
+    misread = read(post.bench.setting.module, split, x, post.bench.device)["misread"]
+    seen = post.suspicion(split, x, rows, f"{post.route.plugin.name} under watch")
+    return {"inputs": x, "misread": misread, "rows": rows.clone(), "suspicion": seen}
 
 
 def running(post: Watched, items: Tensor, rows: Tensor, scan: Scan, name: str) -> Tensor:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from trustml.contracts import Access, Domain, Terms
+from trustml.countering import countering
 from trustml.errors import BadOption, NotApplicable
 from trustml.stealing._borders import shift_free
 from trustml.stealing._top_fit import slopes
@@ -52,6 +53,31 @@ def test_two_classes_need_as_many_queries_as_a_probability_vector(softmax, table
     assert theft.queries == 11
     assert affine_difference(table(theft.copy), table(model), "shift").largest < 1e-10
     assert not theft.certificate["solved"], "without a spare equation nothing is certified"
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0])
+def test_a_victim_that_is_sure_of_itself_takes_several_starts(
+    softmax, table, random, scale: float
+) -> None:
+    """From zero all classes look alike, and least squares mixes them up; the truth has no miss."""
+    model = softmax(20, 5, scale)
+    victim = Service(model, Domain((20,), 5), Terms(Access.TOP1, precision="float64"))
+    theft = steal(victim, random)
+    assert theft.certificate["solved"]
+    assert affine_difference(table(theft.copy), table(model), "shift").largest < 1e-10
+    assert [part.queries for part in theft.earlier] == sorted({p.queries for p in theft.earlier})
+
+
+def test_refused_midway_it_keeps_what_it_has(softmax, random) -> None:
+    """An account of 90 closes before the 101 answers of 84 unknowns: a copy, nothing claimed."""
+    gates = countering("account:queries=90", torch.zeros(2, 20), 0).gates
+    victim = Service(
+        softmax(20, 5), Domain((20,), 5), Terms(Access.TOP1, precision="float64"), gates=gates
+    )
+    theft = steal(victim, random)
+    assert "account is closed" in theft.certificate["stopped"]
+    assert not theft.certificate["solved"]
+    assert theft.up_to == "behaviour"
 
 
 def test_a_network_is_not_certified(random) -> None:

@@ -14,7 +14,7 @@ from torch.nn.functional import log_softmax
 
 from trustml.asking import asked
 from trustml.contracts import Access, Theft, Victim
-from trustml.errors import BadOption, MethodFailed, NotApplicable
+from trustml.errors import BadOption, MethodFailed, NotApplicable, Refused
 from trustml.training import device_of, seeded, threads_for
 from trustml.victim import least_budget
 
@@ -61,12 +61,25 @@ class Notebook:
     x: Tensor
     labels: Tensor
     thefts: list[Theft]
+    stopped: str = ""
 
     def ask(self, x: Tensor) -> None:
-        """Ask about as many rows of x (B, *S) as the budget allows, and write the answers down."""
+        """Ask about as many rows of x (B, *S) as the budget allows, and write the answers down.
+
+        Raises:
+            Refused: before anything was answered; later the copies go with what there is.
+        """
+        if self.stopped:
+            return
         x = x[: int(min(len(x), self.victim.left))]
         x = asked(x.double(), self.victim)
-        answers = self.victim(x.to(self.victim.dtype))
+        try:
+            answers = self.victim(x.to(self.victim.dtype))
+        except Refused as error:
+            if not len(self.x):
+                raise
+            self.stopped = str(error)
+            return
         self.x = torch.cat([self.x, x.float()])
         self.labels = torch.cat([self.labels, soft_labels(self.victim, answers)])
 
@@ -77,6 +90,10 @@ class Notebook:
 
     def learn(self) -> Learnt:
         """Return a copy trained on all that was answered, and keep it for the curve."""
+        if self.stopped and self.thefts:
+            last = self.thefts[-1].copy
+            assert isinstance(last, Learnt)
+            return last
         seed = int(torch.randint(2**31, (1,), generator=self.random))
         copy = distilled(self.fresh, self.x, self.labels, self.epochs, seed)
         certificate = {"agreement with the answers": agreement(copy, self.x, self.labels)}
@@ -86,6 +103,8 @@ class Notebook:
     def theft(self, **facts: object) -> Theft:
         """Return the last copy with `facts` about it, and the earlier ones."""
         last = self.thefts[-1]
+        if self.stopped:
+            facts["stopped"] = self.stopped
         certificate = {**last.certificate, **{k.replace("_", " "): v for k, v in facts.items()}}
         return Theft(last.copy, certificate, last.queries, "behaviour", tuple(self.thefts[:-1]))
 

@@ -8,6 +8,8 @@ from torch.nn.functional import one_hot
 
 # Half of float64's digits: enough to keep directions that nothing is known of where they are.
 RIDGE = 1e-13
+# A search that gains less than this share of the loss in a step is over: at once, or for good.
+STALL, STUCK = 1e-4, 1e-7
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +39,31 @@ def slopes(points: Tensor, classes: Tensor, inner: Tensor, frame: Tensor) -> tup
     return logs.gather(1, classes[:, None])[:, 0], (lead[:, :, None] * points[:, None]).flatten(1)
 
 
-def fitted(known: Tops, inner: Tensor, frame: Tensor, steps: int) -> Tensor:
+def begun(known: Tops, frame: Tensor, l2: float) -> Tensor:
+    """Return unknowns (K-1, D+1) to start from: what is left of each probability shared evenly.
+
+    Cross-entropy to such answers is convex, and labels tell the classes apart, which at zero are
+    all alike: least squares from there finds the others' places, from zero it mixes them up.
+    """
+    hot, shares = one_hot(known.classes, len(frame)), known.logs.exp()[:, None]
+    target = hot * shares + (1 - hot) * (1 - shares) / (len(frame) - 1)
+    inner = torch.zeros(len(frame) - 1, known.points.shape[1], dtype=torch.float64)
+    inner.requires_grad_(True)
+    solver = torch.optim.LBFGS([inner], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        solver.zero_grad()
+        miss = -(target * (known.points @ (frame @ inner).T).log_softmax(1)).sum(1).mean()
+        value = miss + l2 * inner.square().sum()
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        solver.step(loss)
+    return inner.detach()
+
+
+def fitted(known: Tops, inner: Tensor, frame: Tensor, steps: int, stall: float = STALL) -> Tensor:
     """Return unknowns (K-1, D+1) of least squared error of log p, from `inner` on.
 
     Levenberg-Marquardt: a step that does not help is shortened, one that does is lengthened.
@@ -64,7 +90,7 @@ def fitted(known: Tops, inner: Tensor, frame: Tensor, steps: int) -> Tensor:
         gain = float((loss - new) / loss)
         inner, rows, miss, loss = inner + step, new_rows, new_miss, new
         damping = max(damping / 10, 1e-14)
-        if gain < 1e-4 or float(miss.abs().max()) < 1e-13:
+        if gain < stall or float(miss.abs().max()) < 1e-13:
             break
     return inner
 

@@ -45,7 +45,7 @@ def jacobian_augmentation(
     notes.ask(pool[first])
     copy = notes.learn()
     rounds = 1
-    while notes.queries < queries and victim.left > 0:
+    while notes.queries < queries and victim.left > 0 and not notes.stopped:
         # Every other round goes back, as in the paper's periodic step.
         way = step * (1 if rounds % 2 else -1) * (victim.domain.high - victim.domain.low)
         moved = _moved(copy, notes.x, notes.labels, way)

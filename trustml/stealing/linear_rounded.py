@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from trustml.asking import ask, asked
 from trustml.contracts import Access, Theft, Victim
-from trustml.errors import BadOption
+from trustml.errors import BadOption, Refused
 from trustml.registry import stealer
 from trustml.stealing._copies import AffineCopy
 from trustml.symmetry import centred
@@ -52,8 +52,13 @@ def linear_rounded(
     before = victim.queries
     count = int(min(ceil(ratio * columns), victim.left))
     points = asked(_drawn(victim, pool, count, random), victim)
-    shown = ask(victim.at(Access.PROBABILITIES), points)
+    shown, stopped = _answers(victim, points, columns)
+    points = points[: len(shown)]
     extended = torch.cat([points, torch.ones(len(points), 1, dtype=torch.float64)], 1)
+    earlier = []
+    for part in (columns * 2**k for k in range(8) if columns * 2**k < len(points)):
+        table = _fitted(extended[:part], shown[:part], l2, steps)
+        earlier.append(Theft(AffineCopy(victim.domain, table), {}, part))
     table = _fitted(extended, shown, l2, steps)
     proof = {
         "decimals": victim.terms.decimals,
@@ -62,7 +67,28 @@ def linear_rounded(
             ((shown > 0).sum(1) > 1).double().mean()
         ),
     }
-    return Theft(AffineCopy(victim.domain, table), proof, victim.queries - before)
+    if stopped:
+        proof["stopped"] = stopped
+    copy = AffineCopy(victim.domain, table)
+    return Theft(copy, proof, victim.queries - before, "behaviour", tuple(earlier))
+
+
+def _answers(victim: Victim, points: Tensor, columns: int) -> tuple[Tensor, str]:
+    """Return the answers (N, K) to as many of the points as were answered, and why no more.
+
+    Raises:
+        Refused: fewer than D+1 were.
+    """
+    shown: list[Tensor] = []
+    seen = victim.at(Access.PROBABILITIES)
+    try:
+        for part in points.split(columns):
+            shown.append(ask(seen, part))
+    except Refused as error:
+        if not shown:
+            raise
+        return torch.cat(shown), str(error)
+    return torch.cat(shown), ""
 
 
 def _drawn(victim: Victim, pool: Tensor, count: int, random: torch.Generator) -> Tensor:

@@ -7,19 +7,21 @@ import torch
 from torch import Tensor, nn
 
 from trustml.asking import ask, asked
-from trustml.contracts import Access, Theft, Victim
-from trustml.errors import BadOption, NotApplicable
+from trustml.contracts import Access, Symmetry, Theft, Victim
+from trustml.errors import BadOption, NotApplicable, Refused
 from trustml.registry import stealer
 from trustml.stealing._borders import shift_free
 from trustml.stealing._copies import AffineCopy
 from trustml.stealing._designs import basis
 from trustml.stealing._segments import a_optimal
-from trustml.stealing._top_fit import Tops, fitted, polished, slopes
+from trustml.stealing._top_fit import STUCK, Tops, begun, fitted, polished, slopes
 from trustml.victim import least_access, least_budget
 
 PROBES = 12
 FIRST, BATCH = 0.4, 60
 DRAWN, AIMED = 300, 1200
+# Penalties of the convex fits that searches start from.
+L2 = (1e-4, 1e-5, 1e-3)
 
 
 @stealer(
@@ -35,7 +37,8 @@ def linear_top1(
     random: torch.Generator,
     ratio: float = 1.2,
     steps: int = 200,
-    confidence: float = 0.4,
+    confidence: float = 0.7,
+    starts: int = 3,
 ) -> Theft:
     """Fit the logs of top-1 probabilities, at inputs chosen to tell most of what is least known.
 
@@ -44,15 +47,16 @@ def linear_top1(
         steps: of least squares at the end.
         confidence: mean top probability above which first inputs are drawn nearer to the origin,
             for where the softmax saturates, answers tell little.
+        starts: from how many places at most the last search begins, until one explains all answers.
 
     Raises:
         NotApplicable: labels alone, rounded probabilities, or too small a budget.
         BadOption: an option out of its range.
     """
-    if ratio < 1 or steps < 1 or not 0 < confidence < 1:
+    if ratio < 1 or steps < 1 or starts < 1 or not 0 < confidence < 1:
         raise BadOption(
-            f"ratio={ratio}, steps={steps}, confidence={confidence}: a ratio of 1 or more, a step "
-            f"or more, a confidence between 0 and 1"
+            f"ratio={ratio}, steps={steps}, starts={starts}, confidence={confidence}: a ratio, "
+            f"steps and starts of 1 or more, a confidence between 0 and 1"
         )
     _check_terms(victim)
     unknown = (victim.domain.classes - 1) * (prod(victim.domain.shape) + 1)
@@ -60,30 +64,58 @@ def linear_top1(
     least_budget(victim, unknown, "linear_top1")
     before, count = victim.queries, int(min(count, victim.left))
     frame = shift_free(victim.domain.classes)
-    known, reach = _near_enough(victim, count, confidence, random)
+    known, reach = _near_enough(victim, pool, count, confidence, random)
     first = max(0, min(ceil(FIRST * unknown), count) - len(known.logs))
-    known = known.joined(_answers(victim, _drawn(victim, reach, first, random)))
-    inner = torch.zeros(len(frame) - 1, known.points.shape[1], dtype=torch.float64)
+    known = known.joined(_answers(victim, _drawn(victim, pool, reach, first, random)))
+    inner = begun(known, frame, L2[0])
+    earlier: list[Theft] = []
+    stopped = ""
     while len(known.logs) < count:
         inner = fitted(known, inner, frame, 12)
+        earlier.append(Theft(AffineCopy(victim.domain, frame @ inner), {}, victim.queries - before))
         points = _informative(
-            victim, known, inner, frame, reach, min(BATCH, count - len(known.logs)), random
+            victim, known, inner, (frame, pool, reach), min(BATCH, count - len(known.logs)), random
         )
-        known = known.joined(_answers(victim, points))
-    inner, miss, gain = polished(known, fitted(known, inner, frame, steps), frame)
+        try:
+            known = known.joined(_answers(victim, points))
+        except Refused as error:
+            stopped = str(error)
+            break
     # A miss of rounding's size where there are more equations than unknowns is no accident.
     allowed = 64 * torch.finfo(victim.dtype).eps * (1 + float(known.logs.abs().max()))
-    solved = miss <= allowed and count > unknown
+    inner, miss, gain, tried = _best(known, inner, frame, (steps, starts), allowed)
+    solved = miss <= allowed and len(known.logs) > unknown
     proof = {
-        "equations": count,
+        "equations": len(known.logs),
         "unknowns": unknown,
         "largest miss of a log probability": miss,
         "miss that rounding explains": allowed,
         "error of parameters per error of answers": gain,
+        "starts tried": tried,
         "solved": solved,
     }
+    if stopped:
+        proof["stopped"] = stopped
     copy = AffineCopy(victim.domain, frame @ inner)
-    return Theft(copy, proof, victim.queries - before, "shift" if solved else "behaviour")
+    up_to: Symmetry = "shift" if solved else "behaviour"
+    return Theft(copy, proof, victim.queries - before, up_to, tuple(earlier))
+
+
+def _best(
+    known: Tops, inner: Tensor, frame: Tensor, limits: tuple[int, int], allowed: float
+) -> tuple[Tensor, float, float, int]:
+    """Return the unknowns of the best search, its miss and gain, and how many searches it took."""
+    steps, starts = limits
+    best: tuple[Tensor, float, float] | None = None
+    for number in range(starts):
+        begin = inner if number == 0 else begun(known, frame, L2[(number - 1) % len(L2)])
+        found = polished(known, fitted(known, begin, frame, steps, STUCK), frame)
+        if best is None or found[1] < best[1]:
+            best = found
+        if best[1] <= allowed:
+            break
+    assert best is not None
+    return *best, number + 1
 
 
 def _check_terms(victim: Victim) -> None:
@@ -104,12 +136,12 @@ def _answers(victim: Victim, points: Tensor) -> Tops:
 
 
 def _near_enough(
-    victim: Victim, count: int, confidence: float, random: torch.Generator
+    victim: Victim, pool: Tensor, count: int, confidence: float, random: torch.Generator
 ) -> tuple[Tops, float]:
     """Return first answers, and the part of the box's reach at which the victim is unsure."""
     reach, known = 1.0, None
     while True:
-        new = _answers(victim, _drawn(victim, reach, min(PROBES, count), random))
+        new = _answers(victim, _drawn(victim, pool, reach, min(PROBES, count), random))
         known = new if known is None else known.joined(new)
         unsure = float(new.logs.exp().mean()) < max(confidence, 1.5 / victim.domain.classes)
         if unsure or len(known.logs) + PROBES > count // 4:
@@ -117,8 +149,10 @@ def _near_enough(
         reach /= 1.5
 
 
-def _drawn(victim: Victim, reach: float, count: int, random: torch.Generator) -> Tensor:
-    """Return points (count, D): corners and inner points of the box, drawn in to the origin."""
+def _drawn(
+    victim: Victim, pool: Tensor, reach: float, count: int, random: torch.Generator
+) -> Tensor:
+    """Return points (count, D): corners, inner points and the pool's, drawn in to the origin."""
     origin = basis(victim)[0]
     low, high = _sides(victim)
     dense, choice, inside = (
@@ -128,14 +162,18 @@ def _drawn(victim: Victim, reach: float, count: int, random: torch.Generator) ->
     corner = torch.where(choice < dense, high, low)
     kind, share = torch.rand(2, count, 1, generator=random, dtype=torch.float64)
     end = torch.where(kind < 0.5, corner, low + (high - low) * inside)
+    if len(pool):  # public inputs meet every class
+        rows = torch.randint(len(pool), (count,), generator=random)
+        end[::2] = pool.flatten(1).double()[rows][::2]
     return origin + reach * share * (end - origin)
 
 
 def _informative(
-    victim: Victim, known: Tops, inner: Tensor, frame: Tensor, reach: float, count: int,
+    victim: Victim, known: Tops, inner: Tensor, where: tuple[Tensor, Tensor, float], count: int,
     random: torch.Generator,
 ) -> Tensor:  # fmt: skip
     """Return points (count, D), of drawn ones and of corners where by the fit some class leads."""
+    frame, pool, reach = where
     origin, table = basis(victim)[0], (frame @ inner)[:, :-1]
     low, high = _sides(victim)
     one, two = torch.randint(len(table), (2, AIMED), generator=random)
@@ -147,7 +185,9 @@ def _informative(
     noise = torch.randn(way.shape, generator=random, dtype=torch.float64)
     corner = torch.where(way + way.std(1, keepdim=True) * blur * noise > 0, high, low)
     share = torch.rand(AIMED, 1, generator=random, dtype=torch.float64) * min(1.0, 1.5 * reach)
-    points = torch.cat([_drawn(victim, reach, DRAWN, random), origin + share * (corner - origin)])
+    points = torch.cat(
+        [_drawn(victim, pool, reach, DRAWN, random), origin + share * (corner - origin)]
+    )
     extended = torch.cat([points, torch.ones(len(points), 1, dtype=torch.float64)], 1)
     foretold = (extended @ (frame @ inner).T).argmax(1)
     told = slopes(known.points, known.classes, inner, frame)[1]

@@ -100,7 +100,7 @@ def test_internal_influence_of_a_layer() -> None:
     found = internal_influence(network, x, target, x * 0, layer="0")
     assert torch.allclose(found, torch.full_like(x, 3.0))
     assert torch.allclose(internal_influence(network, x, target, x), torch.full_like(x, 6.0))
-    with pytest.raises(NotApplicable, match="no layer 'five'"):
+    with pytest.raises(NotApplicable, match="has no layer 'five'"):
         internal_influence(network, x, target, x, layer="five")
 
 

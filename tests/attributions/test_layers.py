@@ -11,6 +11,7 @@ from trustml.attributions.deep_lift import deep_lift
 from trustml.attributions.grad_cam import grad_cam
 from trustml.attributions.guided_backprop import guided_backprop
 from trustml.attributions.input_x_gradient import input_x_gradient
+from trustml.attributions.internal_influence import internal_influence
 from trustml.attributions.lrp import lrp
 from trustml.contracts import Domain
 from trustml.errors import BadOption, NotApplicable
@@ -135,6 +136,24 @@ def test_grad_cam_finds_its_layer() -> None:
     assert float(found.abs().sum()) > 0
     with pytest.raises(NotApplicable, match=r"no layer 'body.layer9'"):
         grad_cam(network, x, target, x, layer="body.layer9")
+
+
+def test_a_layer_that_is_used_twice_has_no_map_of_its_own() -> None:
+    """Captum would show the one call and pass over the other; a layer that is never called, too."""
+
+    class Again(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.same, self.idle = nn.Conv2d(1, 1, 3, padding=1), nn.Conv2d(1, 1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.same(self.same(x)).flatten(1)
+
+    x = torch.rand(1, 1, 4, 4)
+    for method in (grad_cam, internal_influence):
+        for layer, times in (("same", 2), ("idle", 0)):
+            with pytest.raises(NotApplicable, match=f"'{layer}' is called {times} times"):
+                method(Again(), x, ONE, x, layer=layer)
 
 
 class Residual(nn.Module):

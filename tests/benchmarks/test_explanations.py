@@ -145,6 +145,25 @@ def test_a_method_without_gradients_gets_none(question: Question) -> None:
     assert seen[0].access == Access.LOGITS
 
 
+def test_nothing_stays_on_the_model(question: Question) -> None:
+    """No hook of the count, no softened ReLU, also where a method breaks in the middle."""
+
+    def broken(model: nn.Module, x: Tensor, target: Tensor, background: Tensor) -> Tensor:
+        model(x)
+        raise ValueError("in the middle")
+
+    plugin = Plugin(
+        "attribution", "broken", broken, "", "", (), {"needs": Access.GRADIENTS, "influence": True}
+    )
+    with pytest.raises(MethodFailed, match="in the middle"):
+        examine(question, Choice(plugin, {}))
+    examine(question, choose("attribution", "gradient"), metrics=("stability under attack",))
+    model = question.model
+    assert isinstance(model, nn.Module)
+    assert not any(module._forward_hooks for module in model.modules())
+    assert float(nn.functional.relu(torch.tensor(-0.01))) == 0
+
+
 @pytest.mark.parametrize(
     ("maps", "message"),
     [

@@ -229,6 +229,14 @@ def test_pairs_tell_what_means_alone_do_not() -> None:
     assert same.score.low < 0 < same.score.high
 
 
+def test_the_p_of_a_difference_has_two_sides() -> None:
+    """Two standard errors above 0: p = 2 Φ(-2) = 0.0455, as far as 4000 resamples show it."""
+    gaps = torch.randn(400, generator=torch.Generator().manual_seed(2)).double()
+    gaps = (gaps - gaps.mean()) / gaps.std() + 2 / 20
+    found = compare(mean_of(gaps, "higher"), mean_of(gaps * 0, "higher"))
+    assert found.p == pytest.approx(0.0455, abs=0.014)
+
+
 def test_many_comparisons_ask_for_more() -> None:
     """Holm: the smallest p times their number, then no smaller than the one before."""
     noise = torch.randn(60).double()

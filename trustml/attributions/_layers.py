@@ -143,6 +143,26 @@ def last_feature_map(name: str, network: nn.Module, x: Tensor) -> tuple[str, nn.
     )
 
 
+def named_layer(name: str, network: nn.Module, x: Tensor, layer: str) -> nn.Module:
+    """Return the module of that name, which one forward pass over x calls once.
+
+    Raises:
+        NotApplicable: there is none, or it is called more than once or never: a map of it would be
+            that of one call and pass over the others.
+    """
+    modules = dict(network.named_modules())
+    if layer not in modules:
+        known = ", ".join(repr(one) for one in modules if one)
+        raise NotApplicable(f"{name}: the network has no layer {layer!r}: it has {known}")
+    called = sum(call.module is modules[layer] for call in calls_of(network, x)[0])
+    if called != 1:
+        raise NotApplicable(
+            f"{name}: layer {layer!r} is called {called} times in one pass, and its map would be "
+            f"that of one call: take another layer"
+        )
+    return modules[layer]
+
+
 def _refuse_forks(name: str, graph: list[Any], known: dict[int, Call], forks: bool) -> None:
     readers: dict[int, int] = {}
     for node in graph:

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from trustml.attributions._calling import attributing
-from trustml.attributions._layers import last_feature_map, private_copy
+from trustml.attributions._layers import last_feature_map, named_layer, private_copy
 from trustml.contracts import Classifier
 from trustml.errors import NotApplicable
 from trustml.registry import attribution
@@ -33,7 +33,7 @@ def grad_cam(
         positive: whether what speaks against the class is cut to 0.
 
     Raises:
-        NotApplicable: no images, no convolution, or no layer of that name.
+        NotApplicable: no images, no convolution, no layer of that name, or one that is used twice.
     """
     from captum.attr import LayerAttribution, LayerGradCam
 
@@ -41,11 +41,8 @@ def grad_cam(
         network = private_copy("grad_cam", model)
         if x.dim() != 4:
             raise NotApplicable(f"grad_cam needs images, and inputs are {tuple(x.shape[1:])}")
-        modules = dict(network.named_modules())
         name = layer or last_feature_map("grad_cam", network, x[:1])[0]
-        if name not in modules:
-            raise NotApplicable(f"grad_cam: the network has no layer {name!r}: {_some(modules)}")
-        method = LayerGradCam(network, modules[name])
+        method = LayerGradCam(network, named_layer("grad_cam", network, x[:1], name))
         small = method.attribute(start, target=target, relu_attributions=positive).detach()
         if small.dim() != 4 or len(small) != len(x):
             raise NotApplicable(
@@ -53,7 +50,3 @@ def grad_cam(
             )
         wide = LayerAttribution.interpolate(small, tuple(x.shape[2:]), "bilinear")
         return wide.to(x.dtype).expand_as(x).clone()
-
-
-def _some(modules: dict) -> str:
-    return "it has " + ", ".join(repr(name) for name in modules if name)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from trustml.access import at
 from trustml.attributions._calling import MOST_ROWS, at_least, attributing
-from trustml.attributions._layers import private_copy
+from trustml.attributions._layers import named_layer, private_copy
 from trustml.baselines import Baseline, baseline_of
 from trustml.contracts import Classifier
 from trustml.errors import NotApplicable
@@ -40,7 +40,7 @@ def internal_influence(
 
     Raises:
         BadOption: no steps.
-        NotApplicable: no layer of that name, or one that gives no maps.
+        NotApplicable: no layer of that name, one that is used twice, or one that gives no maps.
     """
     from captum.attr import InternalInfluence, LayerAttribution
 
@@ -49,16 +49,13 @@ def internal_influence(
         zero = baseline_of(baseline, model, x, target, background)
         if layer != "input":
             network: nn.Module = private_copy("internal_influence", model)
-            modules = dict(network.named_modules())
-            if layer not in modules:
-                names = ", ".join(repr(name) for name in ("input", *filter(None, modules)))
-                raise NotApplicable(f"internal_influence: no layer {layer!r}; there are {names}")
+            entrance = named_layer("internal_influence", network, x[:1], layer)
         parts = []
         for part in torch.arange(len(x), device=x.device).split(max(1, MOST_ROWS // steps)):
             if layer == "input":
-                network = _Entered(at(model, part))
-                modules = {"input": network.entrance}
-            method = InternalInfluence(network, modules[layer])
+                entered = _Entered(at(model, part))
+                network, entrance = entered, entered.entrance
+            method = InternalInfluence(network, entrance)
             made = method.attribute(
                 x[part], zero[part], target=target[part], n_steps=steps, method="riemann_middle"
             )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.routes.models import Watchful, Weighing, mail, numbers
-from trustml.errors import BadOption
+from trustml.errors import BadOption, NotApplicable
 from trustml.routes.scanner_pattern import scanner_pattern
 
 WEIGHTS = torch.randn(1, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -37,3 +37,15 @@ def test_an_epsilon_that_is_no_share_is_refused(epsilon: float) -> None:
     split = mail()
     with pytest.raises(BadOption, match="epsilon"):
         scanner_pattern(Weighing(WEIGHTS, 0), split, random=numbers(split), epsilon=epsilon)
+
+
+def test_a_model_that_gives_no_gradient_is_no_model_for_it() -> None:
+    """A server's answers are numbers; what asks for answers alone is named."""
+
+    class Served(Weighing):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x).detach()
+
+    split = mail()
+    with pytest.raises(NotApplicable, match="gain_drift, strokes"):
+        scanner_pattern(Served(WEIGHTS, 0), split, random=numbers(split))

@@ -48,6 +48,23 @@ def shortfall(model: Any, x: Tensor, split: Split, y: Tensor, unit: float) -> Te
     return torch.nn.functional.softplus(-gap).mean()
 
 
+def slope_of(lack: Tensor, here: Tensor) -> Tensor:
+    """Return the gradient of what lacks, like `here`.
+
+    Raises:
+        NotApplicable: there is none.
+    """
+    slope = None
+    if lack.requires_grad:
+        (slope,) = torch.autograd.grad(lack, here, allow_unused=True)
+    if slope is None:
+        raise NotApplicable(
+            "this route follows gradients, and the model's answers have none: gain_drift, strokes, "
+            "stuck_pixels:shape=column and envelope_noise:attack=square ask for answers alone"
+        )
+    return slope
+
+
 def unit_of(model: Any, seen: Split) -> float:
     """Return the spread of margins over clean mail, in which gaps are measured.
 
@@ -96,7 +113,7 @@ def universal(
         here = pattern.detach().requires_grad_()
         with torch.enable_grad():
             lack = shortfall(model, apply(x, here, own, step), seen, y, unit)
-        (slope,) = torch.autograd.grad(lack, here)
+        slope = slope_of(lack, here)
         pace = MOMENTUM * pace + slope / slope.abs().sum().clamp_min(1e-30)
         length = 0.2 * (most - least) * (1 - step / steps) + 0.01 * (most - least)
         pattern = (pattern - length * pace.sign()).clamp(least, most)

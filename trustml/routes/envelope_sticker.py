@@ -16,6 +16,7 @@ from trustml.routes._escaping import (
     check_share,
     escape,
     image_sides,
+    slope_of,
     unit_of,
 )
 
@@ -76,7 +77,7 @@ def envelope_sticker(
                     shown = _scanned(x, here, where, own, step * draws + draw, (low, high))
                     gap = escape(model(shown), y, seen.classes) / unit
                     lack = lack + torch.nn.functional.softplus(-gap).sum()
-            (slope,) = torch.autograd.grad(lack, here)
+            slope = slope_of(lack, here)
             total = slope.abs().flatten(1).sum(1).clamp_min(1e-30)
             pace = 0.9 * pace + slope / along(total, slope)
             length = (high - low) * (0.2 * (1 - step / steps) + 0.01)

@@ -14,6 +14,7 @@ from trustml.routes._escaping import (
     check_share,
     image_sides,
     shortfall,
+    slope_of,
     success,
     unit_of,
 )
@@ -71,7 +72,7 @@ def _pixels(model: Any, mail: Split, count: int) -> tuple[Tensor, Tensor]:
         here = torch.where(stuck, value, mail.x).requires_grad_()
         with torch.enable_grad():
             lack = shortfall(model, here, mail, mail.y, unit)
-        (slope,) = torch.autograd.grad(lack, here)
+        slope = slope_of(lack, here)
         promise = torch.stack(
             [(slope * (mail.x - to)).sum((0, 1), keepdim=True)[0] for to in (mail.low, mail.high)]
         )

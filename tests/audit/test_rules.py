@@ -1,0 +1,162 @@
+"""The rules of each section on records whose numbers are made up, so that the verdict is known."""
+
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from trustml.audit.agenda import SECTIONS, agenda, work
+from trustml.audit.backdoor import BACKDOOR
+from trustml.audit.black_box import BLACK_BOX
+from trustml.audit.doubt import DOUBT
+from trustml.audit.explaining import EXPLAINING
+from trustml.audit.physical import PHYSICAL
+from trustml.audit.robustness import MASKING, ROBUSTNESS
+from trustml.audit.sections import DEPTHS, Subject
+from trustml.audit.stealing import STEALING
+from trustml.benchmarks import indicators
+from trustml.benchmarks.exams import checked
+from trustml.benchmarks.plan import Plan
+from trustml.contracts import Access, Cost, Record, Score
+
+BASE = Plan(("logistic",))
+OPEN = Subject(Access.GRADIENTS, "standard", True, ("linf", "l2"))
+
+
+def _record(
+    plugin: str, scores: Mapping[str, tuple[float, float, float]], **more: object
+) -> Record:
+    threat = {"norm": "linf", "epsilon": 0.1}
+    found = {name: Score(*values, "higher") for name, values in scores.items()}
+    blank = Record(
+        plugin, "attack", plugin, {}, "m", "w", "d", "h", 0, threat, found, Cost(queries=300), {},
+        "done",
+    )  # fmt: skip
+    return replace(blank, **more)  # type: ignore[arg-type]
+
+
+def _severities(section: object, *records: Record) -> dict[str, str]:
+    return {f.name: f.severity for f in section.judged(records)}  # type: ignore[attr-defined]
+
+
+def test_the_worst_case_is_judged_at_its_lower_end() -> None:
+    """0.35 of 0.9 at the lower end is 39 %: high. At 0.36 it is 40 %: medium."""
+    clean = (0.9, 0.85, 0.95)
+    for low, severity in ((0.35, "high"), (0.3601, "medium")):
+        scores = {"clean accuracy": clean, "robust accuracy": (0.5, low, 0.6)}
+        assert _severities(ROBUSTNESS, _record("all", scores))["worst case"] == severity
+
+
+def test_signs_of_masking_are_a_finding_and_their_absence_is_none() -> None:
+    scores = {"clean accuracy": (0.9, 0.8, 1.0), "robust accuracy": (0.9, 0.8, 1.0)}
+    quiet = _record("all", scores, notes=("longer attacks may find more",))
+    loud = _record("all", scores, notes=(f"x {MASKING[0]} y",))
+    assert _severities(ROBUSTNESS, quiet)["masked gradients"] == "passed"
+    assert _severities(ROBUSTNESS, loud)["masked gradients"] == "high"
+
+
+@pytest.mark.parametrize("phrase", MASKING)
+def test_each_sign_is_one_that_an_indicator_gives(phrase: str) -> None:
+    """Else a changed sentence would hide a masked gradient from the audit."""
+    source = re.sub(r'"\s*f"', "", inspect.getsource(indicators))
+    assert phrase in source
+
+
+def test_an_honest_model_is_not_accused_for_a_wide_interval() -> None:
+    """Noise that takes nothing away: the interval of few samples reaches down all the same."""
+    scores = {"clean accuracy": (0.9, 0.7, 1.0), "robust accuracy": (0.9, 0.7, 1.0)}
+    assert _severities(ROBUSTNESS, _record("noise", scores)) == {"noise": "passed"}
+
+
+def test_each_black_box_attack_is_a_finding_of_its_own() -> None:
+    scores = {"clean accuracy": (1.0, 0.9, 1.0), "robust accuracy": (0.1, 0.04, 0.2)}
+    found = list(BLACK_BOX.judged([_record(name, scores) for name in ("noise", "square", "all")]))
+    assert [(f.case, f.severity) for f in found] == [("square", "critical")]
+    assert "300 queries" in found[0].title
+
+
+def test_calibration_and_areas() -> None:
+    """ECE 0.12 at its lower end is medium; the best detector counts, at its lower end."""
+    error = {"ece": (0.15, 0.12, 0.2), "scaled: ece": (0.02, 0.01, 0.03)}
+    one = {
+        "worst auroc": (0.7, 0.59, 0.8),
+        "a: auroc": (0.7, 0.59, 0.8),
+        "errors: auroc": (0.9,) * 3,
+    }
+    other = {"worst auroc": (0.9, 0.85, 0.95), "a: auroc": (0.9, 0.85, 0.95)}
+    found = _severities(
+        DOUBT, _record("calibration", error), _record("mcp", one), _record("knn", other)
+    )
+    assert found == {"calibration": "medium", "outsiders": "low", "errors foretold": "low"}
+
+
+def test_a_copy_is_the_worse_the_better_it_is() -> None:
+    ratio = {"queries over the least": (1.0,) * 3, "parameter error": (1e-9,) * 3}
+    for agreement, more, severity in (
+        ((0.9, 0.8, 0.93), {}, "low"), ((0.96, 0.9, 0.97), {}, "medium"),
+        ((0.99, 0.98, 1.0), {}, "high"), ((1.0, 0.99, 1.0), ratio, "critical"),
+        ((0.5, 0.4, 0.6), {}, "passed"),
+    ):  # fmt: skip
+        record = _record("auto", {"agreement (test)": agreement, **more})
+        assert _severities(STEALING, record) == {"copied": severity}
+
+
+def test_an_explanation_is_held_against_chance() -> None:
+    """Intervals that overlap are not told apart; the controls themselves are not judged."""
+    chance = _record("random", {"deletion": (0.5, 0.45, 0.55)}, kind="attribution")
+    for high, severity in ((0.4, "passed"), (0.46, "medium")):
+        own = _record("gradient", {"deletion": (0.3, 0.2, high)}, kind="attribution")
+        assert _severities(EXPLAINING, chance, own) == {"better than chance": severity}
+
+
+def test_a_route_is_judged_by_what_gets_through() -> None:
+    """A success of at most 30 % leaves 70 %: medium."""
+    assert _severities(PHYSICAL, _record("gain_drift", {"success without": (0.2, 0.1, 0.3)})) == {
+        "route": "medium"
+    }
+
+
+def test_a_backdoor_is_an_alarm_among_honest_models() -> None:
+    for alarm, severity in ((1.0, "critical"), (0.0, "passed")):
+        scores = {
+            "p value": (0.04,) * 3, "alarm raised": (alarm,) * 3, "oddest class": (7.0,) * 3,
+        }  # fmt: skip
+        found = list(BACKDOOR.judged([_record("neural_cleanse", scores)]))
+        assert [f.severity for f in found] == [severity]
+        assert "class 7" in found[0].title
+
+
+def test_what_failed_is_never_a_finding() -> None:
+    """A crashed check is no pass: its records say nothing."""
+    scores = {
+        name: (0.5, 0.4, 0.6) for name in (
+            "clean accuracy", "robust accuracy", "ece", "scaled: ece", "worst auroc", "p value",
+            "agreement (test)", "deletion", "success without", "errors: auroc",
+        )
+    }  # fmt: skip
+    broken = _record("all", scores, status="failed")
+    for section in SECTIONS:
+        assert list(section.judged([broken])) == []
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("access", [Access.GRADIENTS, Access.LOGITS, Access.LABELS])
+def test_every_plan_can_be_carried_out(depth: str, access: Access) -> None:
+    """What a section asks for is known to the exams, at each depth and access."""
+    subject = replace(OPEN, depth=depth, access=access)  # type: ignore[arg-type]
+    items = agenda(BASE, subject)
+    assert [item.section for item in items] == list(SECTIONS)
+    for item in items:
+        assert (item.plan is None) == bool(item.reason)
+        if item.plan is not None:
+            checked(item.plan)
+    forwards, backwards = work(items, subject, 1000)
+    assert forwards > 0
+    assert (backwards > 0) == (access == Access.GRADIENTS)
+
+
+def test_what_hides_its_gradients_is_not_examined_by_them() -> None:
+    shown = {i.section.name for i in agenda(BASE, replace(OPEN, access=Access.LABELS)) if i.plan}
+    assert shown == {"black_box", "stealing"}

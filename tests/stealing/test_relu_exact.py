@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from trustml.contracts import Access, Dataset, Domain, Terms, Theft, Training
+from trustml.countering import countering
 from trustml.errors import BadOption, NotApplicable
 from trustml.models.mlp import mlp
 from trustml.stealing.relu_exact import relu_exact
@@ -140,6 +141,42 @@ def test_a_smooth_victim_is_refused_before_long() -> None:
     with pytest.raises(NotApplicable, match="bend everywhere"):
         relu_exact(service, torch.zeros(0, 6), nn.Identity, random=torch.Generator())
     assert service.queries < 5000
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("answers", [Access.LOGITS, Access.PROBABILITIES])
+def test_float32_is_refitted_and_claims_nothing_that_it_is_not(seed: int, answers: Access) -> None:
+    """Rounding hides kinks: what is called right is right, what is not is fitted to answers."""
+    net, domain = planted(20, 24, 10, seed)
+    net = net.float()
+    given = terms(precision="float32", answers=answers)
+    bare, fitted = (steal(net, domain, given, seed, refit=count) for count in (0, 400))
+    x = torch.rand(500, 20, generator=torch.Generator().manual_seed(1))
+
+    def off(theft: Theft) -> float:
+        with torch.no_grad():
+            return float((theft.copy(x).softmax(1) - net(x).softmax(1)).abs().mean())
+
+    if bare.certificate["right"]:
+        assert off(bare) < 1e-3
+        assert fitted.queries == bare.queries
+        return
+    certificate = fitted.certificate
+    assert fitted.queries == bare.queries + 400
+    assert certificate["and after it"] < certificate["median gap before the refit"]
+    assert off(fitted) < off(bare)
+    assert fitted.up_to == "behaviour"
+
+
+def test_an_account_that_closes_leaves_a_copy() -> None:
+    """Refused once the line is known: what is known comes back, and is not called right."""
+    net, domain = planted(8, 6, 4, 1)
+    gates = countering("account:queries=85", torch.zeros(2, 8), 0).gates
+    service = Service(net, domain, terms(inputs="box"), gates=gates)
+    random = torch.Generator().manual_seed(0)
+    theft = relu_exact(service, torch.zeros(0, 8), nn.Identity, random=random, checks=50)
+    assert not theft.certificate["right"]
+    assert theft.up_to == "behaviour"
 
 
 @pytest.mark.parametrize("budget", [12, 20, 40, 60, 85, 100])

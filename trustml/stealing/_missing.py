@@ -17,6 +17,8 @@ from trustml.stealing._units import Units, put_together
 
 # Relative gaps that matter to nobody, and are not looked into.
 SLACK = {torch.float32: 3e-5, torch.float64: 1e-7}
+# Relative gaps that nothing excuses.
+LARGEST = 1e-3
 # Points in a box stay this share of the way to its centre off the wall: steps need room.
 WALL = 0.01
 # Free inputs are checked this many box sides around the box too.
@@ -53,6 +55,8 @@ def check(
         return Check(inf, inf, False)
     gaps = (units(points) - truth).abs().amax(1)
     allowed = _allowed(heights, units, points, truth)
+    # Whatever doubt would explain: a copy that is so far off is not right.
+    allowed = torch.minimum(allowed, LARGEST * (1 + truth.abs().amax(1)))
     wrong = gaps > allowed
     worst = int((gaps / allowed).argmax())
     good = points[~wrong][0] if bool((~wrong).any()) else None

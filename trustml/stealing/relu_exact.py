@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from trustml.contracts import Access, Symmetry, Theft, Victim
-from trustml.errors import BadOption, BudgetSpent, MethodFailed, NotApplicable
+from trustml.errors import BadOption, BudgetSpent, MethodFailed, NotApplicable, Refused
 from trustml.registry import stealer
 from trustml.stealing._bends import Bends, Line, find_bends
 from trustml.stealing._heights import Heights
 from trustml.stealing._missing import Check, check, find_missing
 from trustml.stealing._normals import Beside, Normals, find_normals
+from trustml.stealing._refit import refitted
 from trustml.stealing._units import Units, put_together, without_way_around
 from trustml.victim import least_access, least_budget
 
@@ -37,6 +38,7 @@ def relu_exact(
     random: torch.Generator,
     checks: int = 6,
     repairs: int = 100,
+    refit: int = 800,
 ) -> Theft:
     """Take a one-hidden-layer ReLU network apart: logits, or log-ratios of probabilities.
 
@@ -44,14 +46,16 @@ def relu_exact(
         checks: random points that must all agree before the copy is called right.
         repairs: how often units that the copy lacks are looked for, each time between a point
             where it is right and one where it is not.
+        refit: further queries that the outer weights of a copy are fitted to which is not right, as
+            in float32; 0 leaves it as it is.
 
     Raises:
         NotApplicable: too little is answered, probabilities are rounded, inputs are 8-bit, the
             budget is too small (the message says for what), or answers are not piecewise affine.
-        BadOption: fewer than 1 check, or fewer than 0 repairs.
+        BadOption: fewer than 1 check, or fewer than 0 repairs or queries of the refit.
         MethodFailed: the softmax saturates everywhere on the line.
     """
-    _check_terms(victim, checks, repairs)
+    _check_terms(victim, checks, min(repairs, refit))
     before = victim.queries
     heights = Heights(victim)
     units, pure, home, facts = _first_line(heights, random)
@@ -65,6 +69,9 @@ def relu_exact(
     if turned is not None:
         units, pure = turned[0], True
         facts |= {"signs found": True, "rounding margin of the signs": turned[1]}
+    if not verdict.right and refit:
+        units, pure, told = _refitted(heights, (units, pure), pool, refit, random)
+        facts |= told
     certificate = facts | {
         "units": len(units.inner),
         "repairs": len(earlier) - 2,
@@ -78,6 +85,20 @@ def relu_exact(
         up_to = "units" if victim.terms.answers == Access.LOGITS else "units and shift"
     copy = _copy(units, heights, pure)
     return Theft(copy, certificate, victim.queries - before, up_to, tuple(earlier[:-2]))
+
+
+def _refitted(
+    heights: Heights, known: tuple[Units, bool], pool: Tensor, count: int, random: torch.Generator
+) -> tuple[Units, bool, dict]:
+    """Return the units, whether they are all without a way around, and what the fit has done."""
+    try:
+        found = refitted(heights, known[0], pool, count, random)
+    except (BudgetSpent, Refused):
+        found = None
+    if found is None:
+        return *known, {}
+    units, before, after = found
+    return units, False, {"median gap before the refit": before, "and after it": after}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +138,7 @@ def _repaired(
                 break
             found, repairs = _Found(more, False, verdict, 0), repairs - 1
             yield found
-    except BudgetSpent:
+    except (BudgetSpent, Refused):
         found = replace(found, verdict=replace(found.verdict, right=False))
     yield found
 
@@ -125,7 +146,9 @@ def _repaired(
 def _check_terms(victim: Victim, checks: int, repairs: int) -> None:
     least_access(victim, Access.PROBABILITIES, "relu_exact")
     if checks < 1 or repairs < 0:
-        raise BadOption(f"checks={checks}, repairs={repairs}: at least 1 check and 0 repairs")
+        raise BadOption(
+            f"checks={checks}, repairs or refit={repairs}: at least 1 check, 0 of the others"
+        )
     if victim.terms.decimals is not None or victim.terms.inputs == "8-bit":
         raise NotApplicable(
             "relu_exact needs unrounded answers and inputs finer than 8 bits, and this victim "

@@ -78,9 +78,8 @@ def opened(plugin: Plugin, options: Mapping[str, Any], domain: Domain | None) ->
 
 def access_of(module: nn.Module) -> Access:
     """Return what may be seen of a model: all of it, but for what a deployed one in it hides."""
-    shown = [part.access for part in module.modules() if isinstance(part, nn.Module)
-             and isinstance(getattr(part, "access", None), Access)]  # fmt: skip
-    return min(shown, default=Access.GRADIENTS)
+    levels = [getattr(part, "access", None) for part in module.modules()]
+    return min((one for one in levels if isinstance(one, Access)), default=Access.GRADIENTS)
 
 
 def is_remote(module: nn.Module) -> bool:

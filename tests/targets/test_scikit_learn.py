@@ -17,7 +17,7 @@ from trustml.deployment import check_names
 from trustml.errors import BadInput
 from trustml.targets.scikit_learn import _Estimator
 
-skops = pytest.importorskip("skops.io", reason="skops is not installed: trustml[sklearn]")
+skops = pytest.importorskip("skops.io", reason="skops is not installed: trustml[skops]")
 
 
 def _saved(model: Any, data: Dataset, folder: Path, names: Any = None) -> Path:

@@ -46,6 +46,8 @@ class Found:
 class Deployed(nn.Module):
     """A deployed model as the harness has it: inputs of the data → logits (B, K)."""
 
+    identity: Tensor
+
     def __init__(self, found: Found, prepare: Preparation, reading: Reading) -> None:
         super().__init__()
         self.body, self.prepare, self.reading = found.body, prepare, reading

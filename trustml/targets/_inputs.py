@@ -16,6 +16,9 @@ Declared = tuple[int | None, ...]
 class Preparation(nn.Module):
     """Inputs (B, *S) of the data → what the model takes."""
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, domain: Domain, shape: Shape, last: bool, interface: Interface) -> None:
         super().__init__()
         self.shape, self.last = shape, last

@@ -61,8 +61,11 @@ def found_at(value: Any, path: str) -> Any:
             if not isinstance(value, list):
                 raise MethodFailed(f"no list at [*] of {path} in the answer")
             return [found_at(part, "$" + rest) for part in value]
-        known = isinstance(value, list) if isinstance(step, int) else isinstance(value, dict)
-        if not known or (step not in value if isinstance(value, dict) else step >= len(value)):
+        if isinstance(step, int):
+            known = isinstance(value, list) and step < len(value)
+        else:
+            known = isinstance(value, dict) and step in value
+        if not known:
             there = ", ".join(map(str, value)) if isinstance(value, dict) else type(value).__name__
             raise MethodFailed(
                 f"nothing at {step!r} of {path} in the answer; there is {there[:100]}"

@@ -29,7 +29,7 @@ Attributes = Mapping[str, Any]
 Operator = Callable[[Inputs, Attributes], Any]
 
 
-def _pointwise(function: Callable[..., Any]) -> Operator:
+def _pointwise(function: Any) -> Operator:
     return lambda x, a: function(*x)
 
 

@@ -11,6 +11,7 @@ from trustml.contracts import Domain, Interface, Target
 from trustml.errors import BadInput, MissingPackage, NotApplicable
 from trustml.registry import target
 from trustml.targets._face import Found, file_at, target_of, trials
+from trustml.targets._inputs import Declared
 from trustml.targets._onnx_graph import Converted
 from trustml.targets.torch_export import in_batches
 
@@ -75,7 +76,8 @@ class _Runtime(nn.Module):
         super().__init__()
         self.session, self.name, self.dtype, self.place = _Shared(session), given.name, dtype, place
         sizes = [size if isinstance(size, int) else None for size in given.shape]
-        self.batch, self.shape = (sizes[0], tuple(sizes[1:])) if sizes else (None, None)
+        self.batch = sizes[0] if sizes else None
+        self.shape: Declared | None = tuple(sizes[1:]) if sizes else None
         self.columns: tuple[Any, ...] = ()
         self.converted: Converted | None = None
 

@@ -84,7 +84,7 @@ def _from_skops(file: Path, trusted: tuple[str, ...]) -> Any:
     try:
         from skops import io
     except ImportError as error:
-        raise MissingPackage.of("skops", "sklearn", f"opening {file}") from error
+        raise MissingPackage.of("skops", "skops", f"opening {file}") from error
     try:
         unknown = [name for name in io.get_untrusted_types(file=file) if name not in trusted]
         if unknown:

@@ -127,6 +127,24 @@ def test_a_step_has_the_angle_and_length_of_its_pace() -> None:
     assert torch.equal(moved.point, ahead)
 
 
+def test_no_point_outside_the_box_is_asked_about() -> None:
+    """The nearest misread point, and all ways to it, lie at walls; the box is not [0, 1]."""
+    seen: list[Tensor] = []
+
+    def model(x: Tensor) -> Tensor:
+        seen.append(x)
+        gain = x[:, 0] + 1
+        return torch.stack([-gain, gain], 1)
+
+    x = torch.full((SAMPLES, 6), -2.0)
+    threat = Lp("l2", INFINITE, -2.0, 3.0)
+    boundary(model, x, torch.zeros_like(IDS), threat, random=keyed(0, IDS), queries=150)
+    asked = torch.cat(seen)
+    assert asked.min() == -2
+    assert asked.max() == 3
+    assert len(seen) > 50
+
+
 def test_targets_are_reached() -> None:
     """With two classes, the wanted class is as far as the border."""
     model, x, y = linear((20,))

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from trustml.access import Handed
-from trustml.attacks._decision import Oracle, begin, bisected, still_on
+from trustml.attacks._decision import Oracle, Trail, begin, bisected, still_on
 from trustml.contracts import Access, Norm
 from trustml.errors import BudgetSpent
 from trustml.geometry import distance
@@ -101,3 +101,17 @@ def test_the_oracle_asks_as_often_as_it_says() -> None:
     assert torch.equal(5 - oracle.left, handed.forwards.long())
     with pytest.raises(BudgetSpent):
         oracle(torch.rand(8, 2), ROWS[:2])
+
+
+def test_a_trail_remembers_the_nearest_point_that_it_was_at() -> None:
+    """From 0.5 on to 0.9 the nearest stays 0.5; on to 0.2 it is that."""
+    x, half = torch.zeros(6, 3), torch.zeros(6, 3)
+    half[:, 0] = 0.5
+    trail = Trail(ROWS, x, half, half, distance(half, x, "l2"))
+    away = trail.to(1.8 * half, "l2")
+    assert torch.equal(away.point, 1.8 * half)
+    assert torch.equal(away.best, half)
+    assert torch.equal(away.distance, trail.distance)
+    back = away.to(0.4 * half, "l2")
+    assert torch.equal(back.best, 0.4 * half)
+    assert torch.equal(back.distance, distance(0.4 * half, x, "l2"))

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from trustml.access import Handed
-from trustml.attacks.fab import fab
+from trustml.attacks._pursuit import Quarry
+from trustml.attacks.fab import Boundary, _see, fab
 from trustml.contracts import Access, Norm
 from trustml.errors import BadOption
 from trustml.geometry import distance
@@ -66,3 +67,17 @@ def test_options_out_of_range(options: dict[str, int]) -> None:
     """Counts start at 1, targets at 0."""
     with pytest.raises(BadOption, match=f"{next(iter(options))}={next(iter(options.values()))}"):
         fab(corners, X, Y, Lp("l2", 1.0), random=RANDOM, **options)
+
+
+def test_what_one_look_says_is_how_far_the_class_is_ahead() -> None:
+    """Above 0 just where the attacker wins, whichever way the goal is put, with that slope."""
+    logits = corners(X)
+    for target, targeted, lead in ((1, False, logits[:, 1] - logits[:, 0]), (None, True, None)):
+        aim = None if target is None else torch.full_like(Y, target)
+        quarry = Quarry(X, Y, Lp("l2", 1.0, targeted=targeted), RANDOM, aim)
+        seen = _see(corners, Boundary(X), quarry)
+        # The wanted class is 0: ahead of the best other, which is 1.
+        wanted = lead if lead is not None else logits[:, 0] - logits[:, 1]
+        assert torch.allclose(seen.losses, wanted)
+        way = 1.0 if not targeted else -1.0
+        assert torch.allclose(seen.gradient[:, 0], torch.full((4,), way))

@@ -148,6 +148,34 @@ def test_the_search_by_turns_returns_the_best_that_it_saw(norm: str) -> None:
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_of_starts_side_by_side_the_best_is_kept(
+    norm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With stairs between, starts end differently; a point's owner is the only input so near.
+
+    Every sample counts as near to being won here.
+    """
+    monkeypatch.setattr("trustml.attacks._alternation.NEAR", 1e3)
+    model, x, y = linear(2)
+    masked, seen = Stairs(model), torch.full((SAMPLES,), -torch.inf)
+    y = masked(x).argmax(1).detach()
+    threat = Lp(norm, 0.9 * least(model, x, y, norm))
+
+    def watched(z: Tensor) -> Tensor:
+        answers = masked(z)
+        owner = torch.cdist(z.detach().flatten(1), x.flatten(1)).argmin(1)
+        # The inputs themselves, asked about first, are no candidates.
+        if not torch.equal(z, x):
+            seen.scatter_reduce_(0, owner, margin(answers, y[owner]).detach(), "amax")
+        return answers
+
+    candidate = alternate(watched, x, y, threat, keyed(0, IDS), rounds=1, more=4, bursts=1)
+    open_ = threat.budget(x).flatten() > 0
+    assert int(open_.sum()) >= 5
+    assert torch.allclose(margin(masked(candidate), y)[open_], seen[open_], atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_walks_between_the_windows_help(norm: str) -> None:
     """Five walks go from any vertex to the best; 320 windows alone come nowhere near."""
     model, x, y = linear(2, (1, 12, 12))

@@ -1,0 +1,167 @@
+"""Walks watched from the model's side: where they begin, how they go on, who is charged."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trustml.access import Handed
+from trustml.attacks._adaptive import Adaptive, _checked, begin_climb, climb
+from trustml.attacks._ascent import in_ball
+from trustml.attacks._losses import margin
+from trustml.attacks._pursuit import Peak, Quarry, Seen
+from trustml.attacks.apgd import apgd
+from trustml.attacks.bim import bim
+from trustml.attacks.pgd import pgd
+from trustml.contracts import Access, Norm
+from trustml.geometry import distance
+from trustml.randomness import keyed
+from trustml.threats import Lp
+
+SAMPLES, ENTRIES = 6, 8
+IDS = torch.arange(SAMPLES)
+X, Y = torch.full((SAMPLES, ENTRIES), 0.5), torch.zeros(SAMPLES, dtype=torch.long)
+NONE = torch.zeros(SAMPLES, dtype=torch.bool)
+
+
+class Watched(nn.Module):
+    """Class 1 gains `slope` times each entry but never wins; every point asked about is kept."""
+
+    def __init__(self, slope: float = 1.0, lead: float = 99.0) -> None:
+        super().__init__()
+        self.slope, self.lead, self.points = slope, lead, []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.points.append(x.detach().clone())
+        gain = self.slope * x.sum(1)
+        return torch.stack([self.lead - gain, gain - self.lead], 1)
+
+
+@pytest.mark.parametrize("attack", [pgd, apgd])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_every_restart_begins_elsewhere(attack: Any, norm: Norm) -> None:
+    """Four walks of one move: a look at the inputs, then two looks a walk, no two starts alike."""
+    model, random = Watched(), keyed(0, IDS)
+    attack(model, X, Y, Lp(norm, 0.2), random=random, steps=1, restarts=4, loss="margin")
+    assert len(model.points) == 1 + 4 * 2
+    starts = torch.stack(model.points[1::2])
+    for row in range(SAMPLES):
+        assert torch.pdist(starts[:, row]).min() > 0.01
+
+
+def test_bim_begins_at_the_input_and_goes_a_quarter_farther_than_the_ball_is_wide() -> None:
+    """Ten steps of 1.25 · ε / 10: four fifths of the way reach the edge, which is not left."""
+    model = Watched(lead=ENTRIES)  # by little, so that the cross-entropy has a slope
+    bim(model, X, Y, Lp("linf", 0.2), random=keyed(0, IDS), steps=10)
+    assert torch.equal(model.points[1], X)
+    moved = [float((points - X).amax()) for points in model.points[1:]]
+    assert moved == pytest.approx([min(0.025 * step, 0.2) for step in range(11)], abs=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_passes_are_counted_to_the_sample_that_was_asked_about(norm: Norm) -> None:
+    """Samples leave at different looks; the last entry, which weighs nothing, says which is which.
+
+    What the ledger says of each is how often the model saw it.
+    """
+    weight = torch.ones(ENTRIES + 1)
+    weight[-1] = 0
+    x = torch.full((SAMPLES, ENTRIES + 1), 0.5)
+    x[:, -1] = IDS / 100
+    lead = ENTRIES * (0.5 + torch.tensor([0.002, 0.2, 0.05, 9.0, 0.1, 0.02]))
+    seen: list[Tensor] = []
+
+    def model(z: Tensor) -> Tensor:
+        names = (100 * z[:, -1]).round().long()
+        seen.append(names)
+        gain = z @ weight - lead[names]
+        return torch.stack([-gain, gain], 1)
+
+    sizes = {"linf": 0.3, "l2": 0.3 * ENTRIES**0.5, "l1": 0.3 * ENTRIES}
+    handed = Handed(model, Access.GRADIENTS, SAMPLES, block=1)
+    threat = Lp(norm, sizes[norm])
+    found = pgd(handed, x, Y, threat, random=keyed(0, IDS), steps=20, start=False)
+    assert torch.equal(found[:, -1], x[:, -1])
+    counts = torch.cat(seen).bincount(minlength=SAMPLES)
+    assert handed.forwards.long().tolist() == counts.tolist()
+    assert len(set(counts.tolist())) > 3
+    assert int(counts.argmax()) == 3
+
+
+def test_points_of_the_wider_balls_end_no_walk_in_l1() -> None:
+    """Who falls in a ball three times as wide takes as many looks as who does not."""
+    model = Watched(lead=0.5 * ENTRIES + 0.6)
+    looks = []
+    for epsilon in (0.1, 0.5):
+        handed = Handed(model, Access.GRADIENTS, SAMPLES)
+        apgd(handed, X, Y, Lp("l1", epsilon), random=keyed(0, IDS), steps=40, loss="margin")
+        looks.append(handed.backwards.tolist())
+    assert looks[0] == looks[1]
+
+
+def test_two_greedy_moves_of_l1_go_to_the_vertex() -> None:
+    """Slopes 1 to 8 and a budget of 0.75: entry 8 to its wall, entry 7 half as far: margin known.
+
+    One step of the walk's own would share the budget.
+    """
+    slope = torch.arange(1.0, ENTRIES + 1)
+
+    def model(x: Tensor) -> Tensor:
+        gain = x @ slope
+        return torch.stack([99 - gain, gain - 99], 1)
+
+    found = apgd(model, X, Y, Lp("l1", 0.75), random=keyed(0, IDS), steps=1, loss="margin")
+    best = X.clone()
+    best[:, -1], best[:, -2] = 1.0, 0.75
+    assert torch.allclose(margin(model(found), Y), margin(model(best), Y), atol=0.02)
+
+
+def _walk(steps: int, **changes: Any) -> Adaptive:
+    return replace(begin_climb(Quarry(X, Y, Lp("linf", 0.3), keyed(0, IDS)), steps), **changes)
+
+
+def test_a_step_keeps_a_quarter_of_the_last_one() -> None:
+    """Croce & Hein 2020, algorithm 1, line 7, with α = 0.75."""
+    quarry = Quarry(X, Y, Lp("linf", 0.3), keyed(0, IDS))
+    small = torch.full((SAMPLES,), 0.01)
+    walk = _walk(10, point=X, previous=X - 0.04, step=small, moved=True)
+    seen = Seen(X, torch.zeros(SAMPLES, 2), torch.zeros(SAMPLES), torch.ones_like(X), NONE)
+    point = climb(walk, seen, quarry).point
+    assert torch.allclose(point, X + 0.75 * 0.01 + 0.25 * 0.04, atol=1e-6)
+    first = climb(_walk(10, point=X, previous=X, step=small), seen, quarry).point
+    assert torch.allclose(first, X + 0.01, atol=1e-6)
+
+
+def test_when_a_step_is_halved() -> None:
+    """The paper's two conditions: few steps rose; or none was better and it was not halved before.
+
+    Rows: rises of ten, whether halved at the last check, whether the peak rose since.
+    """
+    rises = torch.tensor([7.0, 8.0, 8.0, 8.0, 10.0, 0.0])
+    halved = torch.tensor([True, False, False, True, False, True])
+    rose = torch.tensor([True, True, False, False, False, True])
+    walk = _walk(
+        100, rises=rises, halved=halved, window=10, step=torch.ones(SAMPLES),
+        peak=Peak(X, torch.where(rose, 2.0, 1.0), X), checked=torch.ones(SAMPLES),
+    )  # fmt: skip
+    after = _checked(walk)
+    wanted = torch.tensor([True, False, True, False, True, True])
+    assert torch.equal(after.halved, wanted)
+    assert torch.equal(after.step, torch.where(wanted, 0.5, 1.0))
+    assert torch.equal(after.checked, walk.peak.loss)
+    assert not bool(after.rises.any())
+    # Windows shrink by 3 of 100 moves, down to 6.
+    assert (after.window, _checked(after).window) == (7, 6)
+
+
+def test_moves_in_an_l1_ball_go_both_ways() -> None:
+    """Uniform in the volume: the size is D / (D + 1) of epsilon on average, each sign as likely."""
+    x = torch.zeros(4000, ENTRIES)
+    move = in_ball(x, "l1", torch.tensor(2.0), keyed(0, torch.arange(4000)))
+    size = distance(move, x, "l1")
+    assert size.max() <= 2
+    assert float(size.mean()) == pytest.approx(2 * ENTRIES / (ENTRIES + 1), rel=0.01)
+    # 32 000 fair coins: the share of heads is within 4 deviations of 0.0028.
+    assert float((move > 0).double().mean()) == pytest.approx(0.5, abs=0.0112)

@@ -70,7 +70,7 @@ def learnt(
     module: nn.Module,
     train: Outputs,
     validation: Outputs,
-    named: Callable[[str], AbstractContextManager[None]] = nullcontext,
+    named: Callable[[str], AbstractContextManager[object]] = nullcontext,
 ) -> Scorer:
     """Return the scorer of the chain; its suspicions are as it gives them, unchecked.
 

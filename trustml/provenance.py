@@ -63,7 +63,7 @@ def seal(files: Sequence[Path], manifest: Path, keys: Sequence[Path] = ()) -> He
         body = {"number": number, "name": name, "sha256": content}
         link = _link(link, body)
         lines.append(json.dumps(body | {"link": link}))
-    head = {"provenance": SCHEMA, "entries": len(entries)}
+    head: dict[str, object] = {"provenance": SCHEMA, "entries": len(entries)}
     signed = [_signature(key, head, link) for key in secrets_of.values()]
     write_whole(manifest, "\n".join([json.dumps(head), *lines, *signed, ""]).encode())
     return Held(len(entries), link, tuple(secrets_of), 0)

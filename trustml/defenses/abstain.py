@@ -154,8 +154,8 @@ class Abstaining(nn.Module):
         state = [(part.device, part.data_ptr(), part._version) for part in kept]
         if self._known is None or self._known[0] != state:
             with torch.no_grad(), seeded(0):
-                sets = [self._set(part, place) for place, part in enumerate(("train", "held"))]
-                self._known = state, learnt(self.chain, self.model, *sets)
+                train, held = self._set("train", 0), self._set("held", 1)
+                self._known = state, learnt(self.chain, self.model, train, held)
         return self._known[1]
 
     def _set(self, part: str, place: int) -> Outputs:

@@ -158,12 +158,14 @@ def test_of_starts_side_by_side_the_best_is_kept(
     monkeypatch.setattr("trustml.attacks._alternation.NEAR", 1e3)
     model, x, y = linear(2)
     masked, seen = Stairs(model), torch.full((SAMPLES,), -torch.inf)
+    calls: list[Tensor] = []
     y = masked(x).argmax(1).detach()
     threat = Lp(norm, 0.9 * least(model, x, y, norm))
 
     def watched(z: Tensor) -> Tensor:
         answers = masked(z)
         owner = torch.cdist(z.detach().flatten(1), x.flatten(1)).argmin(1)
+        calls.append(z.detach())
         # The inputs themselves, asked about first, are no candidates.
         if not torch.equal(z, x):
             seen.scatter_reduce_(0, owner, margin(answers, y[owner]).detach(), "amax")
@@ -171,6 +173,9 @@ def test_of_starts_side_by_side_the_best_is_kept(
 
     candidate = alternate(watched, x, y, threat, keyed(0, IDS), rounds=1, more=4, bursts=1)
     open_ = threat.budget(x).flatten() > 0
+    starts = next(z for z in calls if len(z) == 4 * int(open_.sum()))
+    for of_one in starts.flatten(1).split(4):
+        assert torch.pdist(of_one).max() > 0
     assert int(open_.sum()) >= 5
     assert torch.allclose(margin(masked(candidate), y)[open_], seen[open_], atol=1e-5)
 

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from trustml.access import Handed
 from trustml.attacks._adaptive import Adaptive, _checked, begin_climb, climb
+from trustml.attacks._adaptive_l1 import _checked as _sparsely_checked
+from trustml.attacks._adaptive_l1 import begin_sparsely
 from trustml.attacks._ascent import in_ball
 from trustml.attacks._losses import margin
 from trustml.attacks._pursuit import Peak, Quarry, Seen
@@ -91,14 +93,17 @@ def test_passes_are_counted_to_the_sample_that_was_asked_about(norm: Norm) -> No
 
 
 def test_points_of_the_wider_balls_end_no_walk_in_l1() -> None:
-    """Who falls in a ball three times as wide takes as many looks as who does not."""
+    """Who falls in a ball three times as wide takes as many looks as who does not.
+
+    Of 40 moves 12 each go to the two wider balls; two more go to vertices first.
+    """
     model = Watched(lead=0.5 * ENTRIES + 0.6)
     looks = []
     for epsilon in (0.1, 0.5):
         handed = Handed(model, Access.GRADIENTS, SAMPLES)
         apgd(handed, X, Y, Lp("l1", epsilon), random=keyed(0, IDS), steps=40, loss="margin")
         looks.append(handed.backwards.tolist())
-    assert looks[0] == looks[1]
+    assert looks == [[2 + 12 + 12 + 16] * SAMPLES] * 2
 
 
 def test_two_greedy_moves_of_l1_go_to_the_vertex() -> None:
@@ -116,6 +121,25 @@ def test_two_greedy_moves_of_l1_go_to_the_vertex() -> None:
     best = X.clone()
     best[:, -1], best[:, -2] = 1.0, 0.75
     assert torch.allclose(margin(model(found), Y), margin(model(best), Y), atol=0.02)
+
+
+def test_sparse_steps_follow_the_support_of_the_best_point() -> None:
+    """Croce & Hein 2021, algorithm 2: a support that falls by 5 % begins anew with a full step.
+
+    Else the step is divided by 1.5, down to a tenth of the radius; 1/1.5 of the support moves next.
+    """
+    quarry = Quarry(X, Y, Lp("l1", 2.0), keyed(0, IDS), start=X)
+    moved = (torch.arange(ENTRIES) < 4).float()  # half of the entries of the best point
+    walk = replace(
+        begin_sparsely(quarry, 1.0, 100), peak=Peak(X + 0.1 * moved, Y.float(), X),
+        support=torch.tensor([1.0, 0.6, 0.52, 0.5, 0.5, 0.4]),
+        step=torch.tensor([0.3, 0.3, 0.3, 0.9, 0.21, 0.9]),
+    )  # fmt: skip
+    after, back = _sparsely_checked(walk, quarry)
+    assert back.tolist() == [True, True, False, False, False, False]
+    assert after.step.tolist() == pytest.approx([2.0, 2.0, 0.2, 0.6, 0.2, 0.6])
+    assert after.support.tolist() == [0.5] * SAMPLES
+    assert after.density.tolist() == pytest.approx([0.5 / 1.5] * SAMPLES)
 
 
 def _walk(steps: int, **changes: Any) -> Adaptive:

@@ -47,6 +47,19 @@ def test_the_map_that_is_its_input_moves_as_far_as_the_input() -> None:
     assert bool((climbed > 0.9 * most).all())
 
 
+def test_a_map_of_zeros_has_no_relative_change() -> None:
+    """Its size is 0: no sensitivity is defined there, and the others keep theirs."""
+
+    def explain(x: Tensor, target: Tensor) -> Tensor:
+        return x * (x.flatten(1)[:, :1, None, None] > 0)
+
+    x = X.clone()
+    x[0, 0, 0, 0] = -0.5
+    found = max_sensitivity(explain, x, TARGET)
+    assert found.undefined == 1
+    assert bool(found.values[0].isnan())
+
+
 def test_the_box_holds() -> None:
     """Inputs at the upper bound can only fall: E(x) = x moves by at most r, where it falls."""
     top = torch.ones(2, 1, 8, 8)

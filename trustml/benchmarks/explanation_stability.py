@@ -59,18 +59,11 @@ def max_sensitivity(
         maps = explain(candidate, target).double().flatten(1)
         return (maps - still).norm(dim=1) / size
 
-    noise = radius * (2 * torch.rand(draws, *x.shape[1:], generator=generator(seed)) - 1)
-    best = torch.full((len(x),), -1.0, dtype=torch.float64, device=x.device)
-    move = torch.zeros_like(x)
-    together = _CPU_ROWS if x.device.type == "cpu" else _GPU_ROWS
-    for group in noise.to(x).split(max(1, together // len(x))):
-        candidates = search.moved(group[:, None])
-        maps = explain(candidates.flatten(0, 1), target.repeat(len(group)))
-        gaps = (maps.double().view(len(group), len(x), -1) - still).norm(dim=2) / size
-        most = gaps.max(0)
-        better = ~(most.values <= best)
-        best = torch.where(better, most.values, best)
-        move = torch.where(like(better, x), group[most.indices], move)
+    def gaps(group: Tensor) -> Tensor:
+        maps = explain(search.moved(group[:, None]).flatten(0, 1), target.repeat(len(group)))
+        return (maps.double().view(len(group), len(x), -1) - still).norm(dim=2) / size
+
+    move, best = _drawn(search, gaps, draws)
     if not climbs:
         return mean_of(best, "lower")
 
@@ -140,6 +133,27 @@ def stability_under_attack(
     start = torch.zeros_like(x)
     best, note = _attacked(search, displaced, stand_in and elsewhere, start, best, climbs)
     return replace(mean_of(1 - best, "higher"), note=note)
+
+
+def _drawn(search: Search, gaps: Gain, draws: int) -> tuple[Tensor, Tensor]:
+    """Return the uniform move (B, *S) that changes each map most, and by how much (B,).
+
+    Args:
+        search: where to look.
+        gaps: moves (N, *S) → the change of every map (N, B).
+        draws: moves, the same for every input.
+    """
+    x, draw = search.x, generator(search.seed)
+    noise = search.radius * (2 * torch.rand(draws, *x.shape[1:], generator=draw) - 1)
+    best = torch.full((len(x),), -1.0, dtype=torch.float64, device=x.device)
+    move = torch.zeros_like(x)
+    together = _CPU_ROWS if x.device.type == "cpu" else _GPU_ROWS
+    for group in noise.to(x).split(max(1, together // len(x))):
+        most = gaps(group).max(0)
+        better = ~(most.values <= best)
+        best = torch.where(better, most.values, best)
+        move = torch.where(like(better, x), group[most.indices], move)
+    return move, best
 
 
 def _attacked(

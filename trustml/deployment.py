@@ -132,7 +132,11 @@ def check_access(plugin: Plugin, shown: Access) -> None:
 
 
 def apart(text: str) -> tuple[str, str]:
-    """Return what names the model, and the text of the options after it."""
+    """Return what names the model, and the text of the options after it.
+
+    Raises:
+        BadInput: a quote has no partner.
+    """
     if text.startswith('"'):
         try:
             subject, end = json.JSONDecoder().raw_decode(text)

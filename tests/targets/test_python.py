@@ -1,5 +1,6 @@
 """What a function returns: its code is its owner's, its weights are tensors and nothing else."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,16 @@ def labels():
 
 def score():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
+
+class Told(nn.Linear):
+    def features(self, x):
+        return x.flatten(1)
+
+    def forward(self, x):
+        return super().forward(self.features(x))
+
+def told():
+    return Told(64, 10)
 
 def nothing():
     return 3
@@ -90,12 +101,25 @@ def test_anything_that_answers_will_do(file: Path, open_target: Any) -> None:
     assert not scored(x)[:, 0].any()  # the log odds of the second class, against none
 
 
+def test_features_of_a_classifier_are_shown_and_follow_its_copies(
+    file: Path, open_target: Any
+) -> None:
+    """Where the module says what its last layer reads; a copy asks its own body, not the first."""
+    target = open_target(f"{file}:told")
+    x = inputs(3)
+    assert torch.equal(target.module.features(x), x.flatten(1))
+    double = copy.deepcopy(target.module).double()
+    assert double.features(x.double()).dtype == torch.float64
+    assert double.features.__self__ is double
+    assert not hasattr(open_target(f"{file}:build").module, "features")
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
         ("nothing", r"nothing\(\) returned int"),
         ("raises", r"raises\(\) raised KeyError: 'no weights here'"),
-        ("absent", "has no function 'absent'; it has build, closed, doubled"),
+        ("absent", "has no function 'absent'; it has .*build, closed, doubled"),
     ],
 )
 def test_a_function_that_is_none_is_one_line(

@@ -1,6 +1,7 @@
 """A model of any kind behind the one face: prepared inputs, read answers, what it shows, a hash."""
 
 import hashlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,12 +57,20 @@ class Deployed(nn.Module):
         self.class_names, self.access = reading.names, reading.says
         # The model's own, where nobody has said what the data call them.
         self.own_names: tuple[str, ...] = ()
+        if inspect.ismethod(getattr(found.body, "features", None)):
+            # Only where there are some: who looks for the attribute must find none elsewhere.
+            self.features = self._features
         identity = torch.frombuffer(bytearray(bytes.fromhex(found.digest)), dtype=torch.uint8)
         self.register_buffer("identity", identity)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, log probabilities, or one-hot labels (B, K)."""
         return self.reading.logits(self.body(self.prepare(x)))
+
+    def _features(self, x: Tensor) -> Tensor:
+        body: Any = self.body
+        features: Tensor = body.features(self.prepare(x))
+        return features
 
     def answers(self, x: Tensor) -> Tensor:
         """Return what the model itself says: logits, probabilities, or one-hot labels (B, K)."""

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trustml import registry
 from trustml.contracts import Dataset, Domain, Split
+from trustml.data.digits import digits
 from trustml.errors import BadInput, BadOption, MethodFailed
-from trustml.guarding import accepted, sanitised
+from trustml.guarding import accepted, doubt, sanitised
 from trustml.recipes import read_recipe
 from trustml.store import build, trained
 from trustml.weights import load_weights, weights_hash
@@ -199,3 +200,31 @@ def test_a_safeguard_that_leaves_nothing_is_named(planted: Callable[..., None]) 
     planted("data", lambda split: split.at(split.ids < 100))
     with pytest.raises(BadInput, match="none for validation"):
         sanitised(read_recipe(f"{PLAIN}+planted"), DATASET, "cpu")
+
+
+def test_a_gate_that_says_yes_or_no_doubts_by_one() -> None:
+    """1 where it refuses, -1 where it accepts; a model without a gate has no doubts to tell."""
+
+    class Strict(nn.Module):
+        def accepts(self, x: Tensor) -> Tensor:
+            return x[:, 0] > 0
+
+    x = torch.tensor([[1.0], [-1.0]])
+    found = doubt(Strict(), x)
+    assert found is not None
+    assert found.tolist() == [-1.0, 1.0]
+    assert doubt(nn.Identity(), x) is None
+
+
+def test_a_gate_behind_a_change_doubts_what_it_accepts_not() -> None:
+    """`abstain` behind fewer shades: above 0 exactly where it refuses, with a gradient for BPDA."""
+    data = digits(folder=None)
+    recipe = read_recipe("mlp:epochs=2,hidden=[16]+abstain:rate=0.2+bit_depth")
+    module = trained(recipe, data, 0, "cpu").module
+    x = data.test.x[:80].clone().requires_grad_()
+    found = doubt(module, x)
+    assert found is not None
+    assert torch.equal(found > 0, ~accepted(module, x))
+    assert bool((found > 0).any())
+    (slope,) = torch.autograd.grad(found.sum(), x)
+    assert bool((slope != 0).any())

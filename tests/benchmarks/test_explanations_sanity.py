@@ -280,6 +280,14 @@ def test_each_thief_alone_copies_a_linear_model() -> None:
         assert torch.allclose(answers, new @ weight.T + bias)
 
 
+def test_the_nearest_point_lends_its_plane() -> None:
+    """|x| known at -1 and 1, where its slopes are -1 and 1: right on either side."""
+    known, slopes = torch.tensor([[-1.0], [1.0]]).double(), torch.tensor([[[-1.0]], [[1.0]]])
+    new = torch.tensor([[-0.5], [0.25], [3.0]]).double()
+    found = _nearest_plane(known, known.abs(), slopes.double(), new)
+    assert torch.allclose(found, new.abs())
+
+
 def test_a_leak_needs_a_pool() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     with pytest.raises(BadInput, match="150 queries"):

@@ -73,7 +73,7 @@ def explanation_tables(group: Sequence[Record], model: str, data: str) -> Iterat
     names = apart([(record.plugin, record.options) for record in rows])
     labels = dict(zip((record.case for record in rows), names, strict=True))
     done = [record for record in rows if record.status == "done"]
-    best = next((r.options["best"] for r in aside if "best" in r.options), {})
+    best: Mapping[str, Any] = next((r.options["best"] for r in aside if "best" in r.options), {})
     all_rows = _Rows(done, labels, best)
     for title, columns in _TABLES:
         yield _table(all_rows, columns, f"{model} on {data}: explanations {title}")

@@ -1,7 +1,7 @@
 """A model on a GPU whose passes are captured as CUDA graphs, one for each size of block."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -82,8 +82,7 @@ class _Copied(torch.autograd.Function):
 def _captured(model: Ask, x: Tensor) -> Ask:
     """Return the model's passes at x's shape as CUDA graphs, after warm-up on a side stream."""
     example = x.detach().clone().requires_grad_()
-    graphed: Ask = torch.cuda.make_graphed_callables(lambda point: model(point), (example,))
-    return graphed
+    return cast(Ask, torch.cuda.make_graphed_callables(lambda point: model(point), (example,)))
 
 
 def _same(model: Ask, graph: Ask, x: Tensor) -> bool:

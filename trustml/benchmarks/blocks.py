@@ -1,12 +1,13 @@
 """Which sizes of blocks a model may be fed in: those in which its answers have the same bits."""
 
 import time
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from trustml.access import Blocks, Handed, block_rows, frozen
-from trustml.contracts import Access
+from trustml.contracts import Access, Classifier
 from trustml.deployment import is_remote
 
 # Multiples of the usual size (on a CPU 8 to 256 rows), those first that are of most use.
@@ -55,7 +56,8 @@ def _same(truth: tuple[Tensor, ...], turned: tuple[Tensor, ...]) -> bool:
 def _answers(module: nn.Module, x: Tensor, size: int) -> tuple[Tensor, ...]:
     """Return logits and gradients as attacks read them, in blocks of one size."""
     x = x.clone().requires_grad_()
-    logits = Handed(module, Access.GRADIENTS, len(x), block=size)(x)
+    model = cast(Classifier, module)
+    logits = Handed(model, Access.GRADIENTS, len(x), block=size)(x)
     if not logits.requires_grad:
         return (logits,)
     (gradient,) = torch.autograd.grad(logits.logsumexp(1).sum(), x, allow_unused=True)

@@ -74,5 +74,5 @@ def promote(
     click.echo("Clean samples only: a backdoor that sleeps until its trigger passes this gate.")
     if not verdict.promoted:
         click.echo("refused")
-        raise click.exceptions.Exit(REFUSED)
+        click.get_current_context().exit(REFUSED)
     click.echo("promoted")

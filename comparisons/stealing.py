@@ -43,12 +43,15 @@ class Counted(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Return what the head reads (B, D)."""
-        return self.network.features(x.double())  # type: ignore[operator]
+        return self.network.features(self._own(x))  # type: ignore[operator]
+
+    def _own(self, x: Tensor) -> Tensor:
+        return x.to(next(self.network.parameters()).dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (B, K)."""
         self.rows += len(x)
-        return self.network(x.double())
+        return self.network(self._own(x))
 
 
 @dataclass(frozen=True)

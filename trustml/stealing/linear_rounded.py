@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from trustml.asking import ask, asked
-from trustml.contracts import Access, Theft, Victim
+from trustml.contracts import Access, Json, Theft, Victim
 from trustml.errors import BadOption, Refused
 from trustml.registry import stealer
 from trustml.stealing._copies import AffineCopy
@@ -60,7 +60,7 @@ def linear_rounded(
         table = _fitted(extended[:part], shown[:part], l2, steps)
         earlier.append(Theft(AffineCopy(victim.domain, table), {}, part))
     table = _fitted(extended, shown, l2, steps)
-    proof = {
+    proof: dict[str, Json] = {
         "decimals": victim.terms.decimals,
         "answers that the copy rounds alike": _alike(victim, extended @ table.T, shown),
         "answers with several probabilities above 0": float(

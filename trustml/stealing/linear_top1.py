@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from trustml.asking import ask, asked
-from trustml.contracts import Access, Symmetry, Theft, Victim
+from trustml.contracts import Access, Json, Symmetry, Theft, Victim
 from trustml.errors import BadOption, NotApplicable, Refused
 from trustml.registry import stealer
 from trustml.stealing._borders import shift_free
@@ -85,7 +85,7 @@ def linear_top1(
     allowed = 64 * torch.finfo(victim.dtype).eps * (1 + float(known.logs.abs().max()))
     inner, miss, gain, tried = _best(known, inner, frame, (steps, starts), allowed)
     solved = miss <= allowed and len(known.logs) > unknown
-    proof = {
+    proof: dict[str, Json] = {
         "equations": len(known.logs),
         "unknowns": unknown,
         "largest miss of a log probability": miss,

@@ -10,7 +10,7 @@ import pytest
 
 from trustml.benchmarks.harness import start
 from trustml.benchmarks.plan import Plan
-from trustml.contracts import Record
+from trustml.contracts import Norm, Record
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +47,24 @@ def test_pgd_is_as_strong_as_the_reference(records: dict[str, Record]) -> None:
 def test_apgd_is_as_strong_as_the_reference(records: dict[str, Record]) -> None:
     """85.0 % by the authors' code; the rest is the luck of the random start."""
     assert 0.84 <= records["apgd"].scores["robust accuracy"].value <= 0.86
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("norm", "epsilon"), [("l2", 2.0), ("l1", 10.0)])
+def test_each_rung_is_stronger_in_other_norms_too(
+    norm: Norm, epsilon: float, real_data: Path, tmp_path: Path
+) -> None:
+    """Noise ≤ one step ≤ many ≤ steps that adapt ≤ the ensemble; the harness sees to the ball."""
+    weights = real_data.parent / "checkpoints" / "fast_adversarial_mnist" / "fgsm.pth"
+    if not weights.is_file():
+        pytest.skip(f"the network's weights are not at hand: {weights}")
+    ladder = ("fgsm", "pgd:steps=20", "apgd:steps=20,loss=margin", "strongest:bursts=1,more=0")
+    plan = Plan(
+        models=(f"cnn:weights={weights}",), attacks=ladder, data="mnist", norms=(norm,),
+        epsilons=(epsilon,), limit=50, data_dir=str(real_data), certify="off", indicators=False,
+    )  # fmt: skip
+    found = {record.plugin: record for record in start(plan, tmp_path / "run")}
+    names = ("noise", "fgsm", "pgd", "apgd", "strongest")
+    robust = [found[name].scores["robust accuracy"].value for name in names]
+    assert robust == sorted(robust, reverse=True)
+    assert robust[0] - robust[-1] > 0.1

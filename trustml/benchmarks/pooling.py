@@ -68,9 +68,10 @@ def _over(scores: Sequence[Score], name: str) -> Score:
     """Return a score over the seeds: the share of them for what is yes or no, else the mean."""
     if name in _COUNTED:
         return proportion(round(sum(s.value for s in scores)), len(scores), scores[0].better)
-    # What is a change may be below 0; a share may not, however far the seeds are apart.
-    least = -1.0 if any(score.low < 0 for score in scores) else 0.0
-    return pooled_score(scores, math.inf if name.startswith(_UNBOUNDED) else 1.0, least)
+    # A share lies in [0, 1], however far the seeds are apart; what was seen outside is none.
+    least = 0.0 if all(score.low >= 0 for score in scores) else -math.inf
+    share = not name.startswith(_UNBOUNDED) and all(score.high <= 1 for score in scores)
+    return pooled_score(scores, 1.0 if share else math.inf, least)
 
 
 def pooled_score(scores: Sequence[Score], most: float = math.inf, least: float = 0.0) -> Score:

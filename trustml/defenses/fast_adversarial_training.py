@@ -26,7 +26,8 @@ def fast_adversarial_training(
 ) -> nn.Module:
     """Train on one signed gradient step from a random point of the Linf ball.
 
-    A large ball needs a rate that warms up: optimizer=sgd,learning_rate=0.1 for 0.3 on MNIST.
+    A large ball, as 0.3 on MNIST, needs a warm-up of a few epochs; where more time is at hand,
+    pgd_adversarial_training with such a warm-up is safer.
 
     Args:
         fresh: builds the model.
@@ -34,9 +35,8 @@ def fast_adversarial_training(
         epsilon: radius of the ball, in the units of x.
         step: length of the step in epsilons; long steps and long trainings can overfit to the one
             step, which an attack of many steps shows.
-
-        warm_up: epochs in which ball and steps grow to full size: a large ball all at once can be
-            too hard to begin with, and small ones take less time.
+        warm_up: epochs in which the ball grows to full size: a large one all at once can be too hard
+            to begin with.
 
     Raises:
         BadOption: an epsilon or a step that is not above 0, or a warm-up below 0.

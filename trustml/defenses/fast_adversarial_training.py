@@ -35,7 +35,7 @@ def fast_adversarial_training(
         epsilon: radius of the ball, in the units of x.
         step: length of the step in epsilons; long steps and long trainings can overfit to the one
             step, which an attack of many steps shows.
-        warm_up: epochs in which the ball grows to full size: a large one all at once can be too hard
+        warm_up: epochs in which the ball grows to full size: a large one at once can be too hard
             to begin with.
 
     Raises:

@@ -64,23 +64,7 @@ def linear_top1(
     least_budget(victim, unknown, "linear_top1")
     before, count = victim.queries, int(min(count, victim.left))
     frame = shift_free(victim.domain.classes)
-    known, reach = _near_enough(victim, pool, count, confidence, random)
-    first = max(0, min(ceil(FIRST * unknown), count) - len(known.logs))
-    known = known.joined(_answers(victim, _drawn(victim, pool, reach, first, random)))
-    inner = begun(known, frame, L2[0])
-    earlier: list[Theft] = []
-    stopped = ""
-    while len(known.logs) < count:
-        inner = fitted(known, inner, frame, 12)
-        earlier.append(Theft(AffineCopy(victim.domain, frame @ inner), {}, victim.queries - before))
-        points = _informative(
-            victim, known, inner, (frame, pool, reach), min(BATCH, count - len(known.logs)), random
-        )
-        try:
-            known = known.joined(_answers(victim, points))
-        except Refused as error:
-            stopped = str(error)
-            break
+    known, inner, earlier, stopped = _gathered(victim, pool, frame, (count, confidence), random)
     # A miss of rounding's size where there are more equations than unknowns is no accident.
     allowed = 64 * torch.finfo(victim.dtype).eps * (1 + float(known.logs.abs().max()))
     inner, miss, gain, tried = _best(known, inner, frame, (steps, starts), allowed)
@@ -99,6 +83,31 @@ def linear_top1(
     copy = AffineCopy(victim.domain, frame @ inner)
     up_to: Symmetry = "shift" if solved else "behaviour"
     return Theft(copy, proof, victim.queries - before, up_to, tuple(earlier))
+
+
+def _gathered(
+    victim: Victim, pool: Tensor, frame: Tensor, wanted: tuple[int, float], random: torch.Generator
+) -> tuple[Tops, Tensor, list[Theft], str]:
+    """Return `count` answers, the unknowns by then, earlier copies, and why there are no more."""
+    (count, confidence), before = wanted, victim.queries
+    unknown = (victim.domain.classes - 1) * (prod(victim.domain.shape) + 1)
+    known, reach = _near_enough(victim, pool, count, confidence, random)
+    first = max(0, min(ceil(FIRST * unknown), count) - len(known.logs))
+    known = known.joined(_answers(victim, _drawn(victim, pool, reach, first, random)))
+    inner = begun(known, frame, L2[0])
+    earlier: list[Theft] = []
+    while len(known.logs) < count:
+        inner = fitted(known, inner, frame, 12)
+        copy = AffineCopy(victim.domain, frame @ inner)
+        earlier.append(Theft(copy, {}, victim.queries - before))
+        points = _informative(
+            victim, known, inner, (frame, pool, reach), min(BATCH, count - len(known.logs)), random
+        )
+        try:
+            known = known.joined(_answers(victim, points))
+        except Refused as error:
+            return known, inner, earlier, str(error)
+    return known, inner, earlier, ""
 
 
 def _best(

@@ -167,11 +167,13 @@ def pursue(
     loss: Loss,
     steps: int,
     wins: bool = True,
+    see: Callable[[Classifier, W, Quarry], tuple[W, Seen]] | None = None,
 ) -> Best:
     """Return the best after a walk of `steps` moves for each sample that is not won yet.
 
     Each point of the walk is looked at, the first and the last included; a sample leaves soon
     after a point of it has won. Without `wins` no point counts as won (a walk outside the ball).
+    `see` looks in its own way, and may give the walk what it learnt.
 
     Raises:
         NotApplicable: the model's answers have no gradient with respect to the inputs.
@@ -180,6 +182,7 @@ def pursue(
     rows, most = best.open(), room(model, quarry.x)
     if not len(rows):
         return best
+    see = see or (lambda model, walk, hunted: (walk, look(model, walk.point, hunted, loss)))
     best = Best(best.point.clone(), best.loss.clone())
     flights = [Flight(some, best.at(some), None) for some in rows.split(most)]
 
@@ -190,7 +193,7 @@ def pursue(
         rows, held, walk = flight.rows, flight.held, flight.walk
         walk = begin(hunted) if walk is None else walk
         for step in leg:
-            seen = look(part, walk.point, hunted, loss)
+            walk, seen = see(part, walk, hunted)
             held = held.or_better(seen.point, seen.losses, seen.reached if wins else None)
             if step < _EARLY or step % _EVERY == 0:
                 left = _left(held, seen)

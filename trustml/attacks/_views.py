@@ -1,0 +1,91 @@
+"""Views of an image that a walk averages over: smaller and elsewhere, darker; kernels for slopes.
+
+Each view is linear in the image, so that its slope there is led back by the same matrices. Sums are
+made in float64, so that no rounding depends on a sample's companions.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trustml.contracts import Random
+from trustml.errors import NotApplicable
+from trustml.geometry import like
+
+# The least side of a view, as a share of the image's (330 to 299 pixels in Xie et al. 2019).
+_LEAST = 0.9
+# Standard deviations from the middle of a kernel to its edge (Dong et al. 2019).
+_REACH = 3.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Views:
+    """One view of each image (B, C, H, W): rows (B, H, H) and columns (B, W, W) mixed anew."""
+
+    rows: Tensor
+    columns: Tensor
+
+    def of(self, images: Tensor) -> Tensor:
+        """Return what the views show (B, C, H, W)."""
+        seen = self.rows[:, None] @ images.double() @ self.columns[:, None].mT
+        return seen.to(images.dtype)
+
+    def back(self, slope: Tensor) -> Tensor:
+        """Return the slope (B, C, H, W) at the images that is `slope` at what the views show."""
+        led = self.rows[:, None].mT @ slope.double() @ self.columns[:, None]
+        return led.to(slope.dtype)
+
+
+def shrunk(x: Tensor, random: Random, chance: float, step: int) -> Views:
+    """Return views of images x (B, C, H, W), made smaller and put somewhere on black.
+
+    Args:
+        x: the images.
+        random: the samples' random numbers.
+        chance: how probable it is that an image is made smaller; else it stays.
+        step: tells this draw from others.
+    """
+    drawn = random.uniform((4,), "view", step).double()
+    ratio = torch.where(drawn[:, 0] < chance, _LEAST + (1 - _LEAST) * drawn[:, 1], 1.0)
+    return Views(_mixing(x.shape[2], ratio, drawn[:, 2]), _mixing(x.shape[3], ratio, drawn[:, 3]))
+
+
+def blurred(slope: Tensor, size: int) -> Tensor:
+    """Return slopes (B, C, H, W) convolved with a Gaussian kernel of `size` × `size`."""
+    line = torch.linspace(-_REACH, _REACH, size, dtype=torch.float64, device=slope.device)
+    line = (-line.square() / 2).exp()
+    kernel = (line / line.sum()).view(1, 1, 1, size)
+    flat = slope.double().flatten(0, 1)[:, None]
+    flat = functional.conv2d(flat, kernel, padding=(0, size // 2))
+    flat = functional.conv2d(flat, kernel.mT, padding=(size // 2, 0))
+    return flat.view_as(slope).to(slope.dtype)
+
+
+def check_images(x: Tensor, name: str, option: str) -> None:
+    """Refuse inputs that are no images.
+
+    Raises:
+        NotApplicable: x is not (B, C, H, W).
+    """
+    if x.dim() != 4:
+        raise NotApplicable(
+            f"{name}: {option} is for images of channels × height × width, not for inputs of shape "
+            f"{tuple(x.shape[1:])}; leave it out"
+        )
+
+
+def _mixing(size: int, ratio: Tensor, place: Tensor) -> Tensor:
+    """Return (B, size, size): what each of the old rows gives to each new one.
+
+    A new row stands in the middle between old ones and takes from the two nearest; outside the
+    smaller image it takes nothing.
+    """
+    rows = torch.arange(size, dtype=torch.float64, device=ratio.device)
+    side = (ratio * size).round()
+    first = (place * (size - side + 1)).floor()
+    at = (rows - like(first, rows[None]) + 0.5) * like(size / side, rows[None]) - 0.5
+    inside = (rows >= like(first, rows[None])) & (rows < like(first + side, rows[None]))
+    near = at.clamp(0, size - 1)[:, :, None] - rows
+    return (1 - near.abs()).clamp_min(0) * inside[:, :, None]

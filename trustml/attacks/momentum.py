@@ -45,6 +45,10 @@ class Style:
     """What is climbed, and how slopes are taken: the options of the attack."""
 
     loss: Loss
+    steps: int
+    step: float | None
+    decay: float
+    nesterov: bool
     variance: int
     diversity: float
     translation: int
@@ -110,24 +114,27 @@ def momentum(  # noqa: PLR0913 - the members of a family are options of one atta
     def climbed(logits: Tensor, quarry: Quarry) -> Tensor:
         return LOSSES[loss](logits, quarry.y, quarry.threat.targeted)
 
-    def begin(quarry: Quarry) -> Coasting:
-        ascent = begin_ascent(quarry, step_length(quarry, step, steps, 1.0), start=False)
-        still = torch.zeros_like(quarry.x)
-        return Coasting(quarry.x, ascent, still, still)
-
-    def advance(walk: Coasting, seen: Seen, quarry: Quarry) -> Coasting:
-        walk = _moved(walk, seen, quarry, decay)
-        # The last look is at where the walk ends.
-        return _ahead(walk, quarry, decay) if nesterov and walk.step < steps else walk
-
+    style = Style(climbed, steps, step, decay, nesterov, variance, diversity, translation, scales)
     quarry = Quarry(x, y, threat, random)
-    best = at_rest(model, quarry) if stop else untouched(quarry)
-    see = partial(_see, style=Style(climbed, variance, diversity, translation, scales))
     best = pursue(
-        model, quarry, best, begin=begin, advance=advance, loss=climbed, steps=steps, wins=stop,
-        see=see,
+        model, quarry, at_rest(model, quarry) if stop else untouched(quarry), loss=climbed,
+        steps=steps, wins=stop, begin=partial(_begin, style=style),
+        advance=partial(_advance, style=style), see=partial(_see, style=style),
     )  # fmt: skip
     return threat.project(best.point, x)
+
+
+def _begin(quarry: Quarry, style: Style) -> Coasting:
+    ascent = begin_ascent(quarry, step_length(quarry, style.step, style.steps, 1.0), start=False)
+    still = torch.zeros_like(quarry.x)
+    return Coasting(quarry.x, ascent, still, still)
+
+
+def _advance(walk: Coasting, seen: Seen, quarry: Quarry, style: Style) -> Coasting:
+    walk = _moved(walk, seen, quarry, style.decay)
+    # The last look is at where the walk ends.
+    ahead = style.nesterov and walk.step < style.steps
+    return _ahead(walk, quarry, style.decay) if ahead else walk
 
 
 def _moved(walk: Coasting, seen: Seen, quarry: Quarry, decay: float) -> Coasting:

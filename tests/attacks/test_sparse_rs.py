@@ -1,0 +1,53 @@
+"""Sparse-RS against the closed forms of linear models."""
+
+import pytest
+import torch
+
+from tests.attacks.two_classes import IDS, fooled, linear, spent
+from trustml.attacks.sparse_rs import sparse_rs
+from trustml.errors import BadOption
+from trustml.randomness import keyed
+from trustml.threats import Lp
+
+
+@pytest.mark.parametrize("aimed", [False, True], ids=["away", "aimed"])
+def test_a_linear_model_is_solved(aimed: bool) -> None:
+    """Single swaps to the better wall end at the best set of entries; fewer entries do for none."""
+    assert fooled("sparse_rs", "l0", 1.0, queries=2000, aimed=aimed) == 1.0
+    assert fooled("sparse_rs", "l0", 0.99, queries=500, aimed=aimed) == 0.0
+
+
+@pytest.mark.parametrize("values", ["walls", "image"])
+def test_the_budget_is_used_and_what_is_changed_is_told(values: str) -> None:
+    """So many entries differ: at walls of the box, or at values of the same input."""
+    seen = []
+
+    def model(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x)
+        return torch.stack([torch.ones(len(x)), 0.1 * x.flatten(1)[:, ::2].sum(1) / 15], 1)
+
+    x = linear((1, 5, 6))[1]
+    budget = torch.arange(12).double()
+    y = torch.zeros(12, dtype=torch.int64)
+    sparse_rs(model, x, y, Lp("l0", budget), random=keyed(0, IDS), queries=60, values=values)
+    for look in seen[1:]:
+        changed = (look != x[1:]).flatten(1)
+        if values == "walls":
+            assert torch.equal(changed.sum(1), torch.arange(1, 12))
+            assert bool((look.flatten(1)[changed] % 1 == 0).all())
+        else:
+            assert bool((changed.sum(1) <= torch.arange(1, 12)).all())
+            assert bool((look.flatten(1)[:, :, None] == x[1:].flatten(1)[:, None]).any(2).all())
+    assert len({tuple(look[5].flatten().tolist()) for look in seen}) > 30
+
+
+@pytest.mark.parametrize("queries", [1, 2, 50])
+def test_every_query_is_spent_and_none_more(queries: int) -> None:
+    assert bool((spent("sparse_rs", "l0", queries=queries) == queries).all())
+
+
+@pytest.mark.parametrize("options", [{"queries": 0}, {"swapped": 0.0}, {"swapped": 1.1}], ids=str)
+def test_bad_options_are_refused(options: dict[str, float]) -> None:
+    model, x, y = linear((4,))
+    with pytest.raises(BadOption):
+        sparse_rs(model, x, y, Lp("l0", 1.0), random=keyed(0, IDS), **options)

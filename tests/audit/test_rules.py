@@ -18,8 +18,10 @@ from trustml.audit.sections import DEPTHS, Subject
 from trustml.audit.stealing import STEALING
 from trustml.benchmarks import indicators
 from trustml.benchmarks.exams import checked
+from trustml.benchmarks.inspection import least_controls
 from trustml.benchmarks.plan import Plan
 from trustml.contracts import Access, Cost, Record, Score
+from trustml.errors import NotApplicable
 
 BASE = Plan(("logistic",))
 OPEN = Subject(Access.GRADIENTS, "standard", True, ("linf", "l2"))
@@ -118,14 +120,30 @@ def test_a_route_is_judged_by_what_gets_through() -> None:
     }
 
 
-def test_a_backdoor_is_an_alarm_among_honest_models() -> None:
-    for alarm, severity in ((1.0, "critical"), (0.0, "passed")):
+def test_a_backdoor_is_an_alarm_clear_of_the_honest_models() -> None:
+    """An alarm by rank alone happens to 1 honest model in 20: it is critical from 1.5 times on."""
+    for alarm, times, severity in (
+        (1.0, 4.0, "critical"), (1.0, 1.2, "medium"), (0.0, 0.9, "passed"), (0.0, 2.9, "passed"),
+    ):  # fmt: skip
         scores = {
             "p value": (0.04,) * 3, "alarm raised": (alarm,) * 3, "oddest class": (7.0,) * 3,
+            "times the oddest": (times,) * 3,
         }  # fmt: skip
-        found = list(BACKDOOR.judged([_record("neural_cleanse", scores)]))
+        threat = {"controls": 20, "false alarms": 0.05}
+        found = list(BACKDOOR.judged([_record("neural_cleanse", scores, threat=threat)]))
         assert [f.severity for f in found] == [severity]
-        assert "class 7" in found[0].title
+        assert f"number 7, is {times} times as odd" in found[0].title
+        assert "20 honest models" in found[0].title
+
+
+def test_quick_looks_for_backdoors_where_honest_models_are_soon_trained() -> None:
+    """A thousand digits: 9 models, the rate of alarms that these allow. MNIST: not in minutes."""
+    quick = replace(OPEN, depth="quick", training=1000)
+    plan = BACKDOOR.plan(BASE, quick)
+    assert plan.controls >= least_controls(plan.false_alarms)
+    assert plan.inspections == ("neural_cleanse",)
+    with pytest.raises(NotApplicable, match="--depth standard"):
+        BACKDOOR.plan(BASE, replace(quick, training=60_000))
 
 
 def test_what_failed_is_never_a_finding() -> None:
@@ -134,6 +152,7 @@ def test_what_failed_is_never_a_finding() -> None:
         name: (0.5, 0.4, 0.6) for name in (
             "clean accuracy", "robust accuracy", "ece", "scaled: ece", "worst auroc", "p value",
             "agreement (test)", "deletion", "success without", "errors: auroc",
+            "times the oddest",
         )
     }  # fmt: skip
     broken = _record("all", scores, status="failed")

@@ -15,10 +15,11 @@ from trustml.audit.findings import Finding, from_json, numbered, worst
 from trustml.audit.sections import DEPTHS, Depth, Subject
 from trustml.benchmarks import harness
 from trustml.benchmarks.exams import checked
+from trustml.benchmarks.inspection import controls_of
 from trustml.benchmarks.place import device_of, exact_arithmetic
 from trustml.benchmarks.plan import PLAN, Plan
 from trustml.benchmarks.plan import from_json as plan_from_json
-from trustml.benchmarks.setting import Setting, load_data, settle
+from trustml.benchmarks.setting import Setting, load_data, settle, told
 from trustml.contracts import Access, Classifier, Dataset, Json, Record, Terms
 from trustml.deployment import access_of
 from trustml.errors import BadInput, DiskFull, TrustError, UnknownName
@@ -76,6 +77,7 @@ def prepared(base: Plan, depth: str, folder: Path) -> Prepared:
         raise BadInput(f"{folder} holds an audit; choose another --out, or --resume {folder}")
     # A plan must ask for something to be checked; what it asks for is not kept.
     base = replace(checked(replace(base, attacks=("noise",))), attacks=())
+    base = replace(base, controls_of=controls_of(base.controls_of))
     found = _prepared(base, depth, folder)
     facts = {"schema": 1, "depth": depth, "base": json.loads(base.to_json())}
     write_whole(folder / AUDIT, json.dumps(facts, indent=1).encode())
@@ -185,8 +187,9 @@ def _prepared(base: Plan, depth: Depth, folder: Path) -> Prepared:
     access = access_of(setting.module)
     prints = _fingerprint(setting, dataset, access)
     subject = Subject(
-        access, depth, setting.split.x.dim() == 4, tuple(dataset.budgets), bool(prints.affine)
-    )
+        access, depth, setting.split.x.dim() == 4, tuple(dataset.budgets), bool(prints.affine),
+        len(dataset.train),
+    )  # fmt: skip
     items = agenda(base, subject)
     forwards, backwards = work(items, subject, len(dataset.test))
     there, back = _pass_seconds(setting, access)
@@ -205,6 +208,8 @@ def _outcome(item: Item, folder: Path) -> Outcome:
         raise
     except TrustError as error:
         return Outcome(item, [], [], " ".join(str(error).split()), failed=True)
+    except Exception as error:  # a deployed model is a stranger's: the other sections go on
+        return Outcome(item, [], [], f"it crashed: {told(error)}", failed=True)
     broken = [r for r in records if r.status == "failed"]
     if broken and len(broken) == len(records):
         return Outcome(item, records, [], broken[0].reason, failed=True)

@@ -23,6 +23,7 @@ class Subject:
         pictures: whether its inputs have two spatial axes.
         budgets: norms that the data have a usual budget for.
         linear: whether the fingerprint says that the model is affine.
+        training: how many training samples the data have.
     """
 
     access: Access
@@ -30,6 +31,7 @@ class Subject:
     pictures: bool
     budgets: tuple[str, ...]
     linear: bool = False
+    training: int = 0
 
     def by_depth(self, quick: T, standard: T, thorough: T) -> T:
         """Return the value of the audit's depth."""

@@ -7,7 +7,7 @@ from trustml.benchmarks.inspection_cases import check_claims, examine, read
 from trustml.benchmarks.plan import Case, Plan, anywhere, labels, unique
 from trustml.contracts import Dataset
 from trustml.errors import BadOption
-from trustml.recipes import choose
+from trustml.recipes import choose, read_recipe
 from trustml.records import plain
 from trustml.registry import all_of
 
@@ -33,6 +33,7 @@ def check(plan: Plan) -> Plan:
     texts = [one for text in plan.inspections for one in _named(text)]
     return replace(
         plan,
+        controls_of=controls_of(plan.controls_of),
         inspections=unique(choose("inspection", text).text for text in texts),
         poisons=unique(anywhere(choose("poison", text)).text for text in plan.poisons),
     )
@@ -61,6 +62,24 @@ def cases(plan: Plan, dataset: Dataset, model: str, label: str, seed: int) -> li
         for look, of_look in zip(looks, of_looks, strict=True)
         for way, of_way in zip(ways, of_ways, strict=True)
     ]  # fmt: skip
+
+
+def controls_of(text: str) -> str:
+    """Return the recipe of the honest models in canonical text, or "" where none is named.
+
+    Raises:
+        UsageError: there is no such recipe.
+        BadOption: models of it cannot be trained.
+    """
+    if not text:
+        return ""
+    recipe = read_recipe(text)
+    if recipe.is_deployed or recipe.weights is not None:
+        raise BadOption(
+            f"--controls-of {text} is one finished model, and honest ones are trained: name a "
+            f"recipe such as cnn"
+        )
+    return recipe.text
 
 
 def _named(text: str) -> list[str]:

@@ -14,7 +14,16 @@ from torch import Tensor
 
 from trustml.benchmarks.claims import close
 from trustml.benchmarks.discipline import MODELS, SAMPLES, Bench
-from trustml.benchmarks.inspection_controls import inspected, oddness, suspicions
+from trustml.benchmarks.honest_models import Honest, honest_models
+from trustml.benchmarks.inspection_controls import (
+    CONTROLS,
+    FAR,
+    OWN,
+    comparable,
+    inspected,
+    oddness,
+    suspicions,
+)
 from trustml.benchmarks.plan import Case
 from trustml.benchmarks.setting import (
     Setting,
@@ -32,7 +41,7 @@ from trustml.randomness import keyed
 from trustml.recipes import check_trainable, choose
 
 Trigger = Callable[[Tensor], Tensor] | None
-OWN, CONTROLS, TRIGGERS, TRUE = "suspicion", "controls", "triggers", "true trigger"
+TRIGGERS, TRUE = "triggers", "true trigger"
 HIT, RIGHT, TARGET, WEIGHTS = "hit", "right", "target", "weights"
 
 
@@ -45,10 +54,13 @@ def examine(case: Case, blank: Record, bench: Bench) -> Record:
     """
     look = choose("inspection", case.text)
     setting, trigger = _subject(case, bench)
+    honest = honest_models(bench)
     began = time.perf_counter()
     said = inspected(look, setting.module, bench)
     seconds = time.perf_counter() - began
     found = {OWN: said.suspicion, CONTROLS: suspicions(bench, look)}
+    if honest.far is not None:
+        found[FAR] = torch.tensor(honest.far, dtype=torch.float64)
     if said.triggers is not None:
         found[TRIGGERS] = said.triggers
     found |= _known(case, bench, setting, trigger)
@@ -60,6 +72,7 @@ def examine(case: Case, blank: Record, bench: Bench) -> Record:
         scores=scores,
         cost=Cost(seconds),
         status="done",
+        notes=(*blank.notes, *_told(honest)),
         samples=hashlib.sha256(content).hexdigest(),
     )
 
@@ -70,18 +83,21 @@ def scores_of(found: Mapping[str, Tensor], rate: float) -> dict[str, Score]:
     The p-value is the share of honest models, this one counted as one, whose oddest class is at
     least as odd: an alarm where it is at most the rate. The AUROC compares this model alone with
     the controls; its mean over seeds is that of poisoned models against honest ones. Deviations
-    are the oddest class's distance from the honest models.
+    are the oddest class's distance from the honest models, and how many times that of the oddest
+    honest model it is. Where the controls are of another kind, an alarm takes so many times, too.
     """
-    own, controls = oddness(found[OWN], found[CONTROLS])
+    own, controls = oddness(*comparable(found))
     named, count = int(own.argmax()), len(controls)
     as_odd = int((controls >= own.amax()).sum())
     p = (1 + as_odd) / (count + 1)
-    alarm = float(p <= rate)
+    times = float(own.amax() / controls.amax().clamp_min(1e-9))
+    alarm = float(p <= rate and times >= float(found.get(FAR, 0.0)))
     scores = {
         "p value": _exactly(p, "lower"),
         "alarm raised": _exactly(alarm, "higher" if HIT in found else "lower"),
         "oddest class": _exactly(float(named), "lower"),
         "deviations": _exactly(float(own[named]), "lower"),
+        "times the oddest": _exactly(times, "lower"),
     }
     if RIGHT in found:
         right = found[RIGHT]
@@ -125,6 +141,20 @@ def read(path: Path) -> dict[str, Tensor]:
         return load(path.read_bytes())
     except (OSError, SafetensorError) as error:
         raise BrokenClaim(f"{path} cannot be read: {error}") from error
+
+
+def _told(honest: Honest) -> tuple[str, ...]:
+    if honest.far is None:
+        return ()
+    more = (
+        f", and an alarm takes {honest.far:g} times the oddness of the oddest"
+        if honest.far > 1
+        else ""
+    )
+    return (
+        f"compared with {honest.told}: how the model was trained is not known, so that classes are "
+        f"first compared with their own model's median{more}; the rate of alarms is an estimate",
+    )
 
 
 def _subject(case: Case, bench: Bench) -> tuple[Setting, Trigger]:

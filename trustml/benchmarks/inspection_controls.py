@@ -1,8 +1,7 @@
 """Honest models of the same recipe, and how odd a model is among them."""
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -11,17 +10,16 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from trustml.benchmarks.discipline import Bench
+from trustml.benchmarks.honest_models import clean_of, honest_models
 from trustml.benchmarks.plan import Plan
-from trustml.benchmarks.setting import blaming, placed
-from trustml.contracts import Split, Suspects
+from trustml.benchmarks.setting import blaming
+from trustml.contracts import Suspects
 from trustml.errors import BrokenClaim, MethodFailed
 from trustml.files import write_whole
 from trustml.randomness import keyed
-from trustml.recipes import Choice, Recipe, check_trainable
-from trustml.store import trained
+from trustml.recipes import Choice
 
-CONTROLS = "controls"
-CLEAN = 500  # validation samples that the inspector has; the model has not learnt from them
+OWN, CONTROLS, FAR = "suspicion", "controls", "far"
 FIRST_SEED = 1000
 
 
@@ -31,14 +29,11 @@ def suspicions(bench: Bench, look: Choice) -> Tensor:
     Raises:
         TrustError: a model cannot be trained or inspected.
     """
-    check_trainable(bench.setting.recipe)
-    recipe = unweighted(bench.setting.recipe)
-    path = _file(bench.folder, look, recipe)
+    honest = honest_models(bench)
+    path = _file(bench.folder, look, honest.told)
     found = list(kept(path))
     for seed in list(seeds(bench.plan))[len(found) :]:
-        with blaming(f"model {recipe.name}"):
-            module = trained(recipe, bench.dataset, seed, bench.device).module
-        found.append(inspected(look, placed(module, bench.device), bench).suspicion)
+        found.append(inspected(look, honest.made(seed), bench).suspicion)
         write_whole(path, save({"suspicion": torch.stack(found)}))
     return torch.stack(found)
 
@@ -89,15 +84,19 @@ def inspected(look: Choice, module: torch.nn.Module, bench: Bench) -> Suspects:
     return Suspects(suspicion, triggers)
 
 
-def clean_of(bench: Bench) -> Split:
-    """Return the samples of the inspector's own."""
-    return bench.dataset.validation.at(slice(0, CLEAN))
+def comparable(found: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the suspicions of a model (K,) and its controls (N, K), on one scale.
 
-
-def unweighted(recipe: Recipe) -> Recipe:
-    """Return the recipe, to be trained: without the file that its weights come from."""
-    model = Choice(recipe.model.plugin, {**recipe.model.options, "weights": None})
-    return replace(recipe, model=model)
+    Models of unlike architecture or training differ in all classes at once: what counts is then how
+    far a class is from its own model's median class.
+    """
+    own, controls = found[OWN].double(), found[CONTROLS].double()
+    if FAR not in found:
+        return own, controls
+    return (
+        own - own.median(),
+        controls - controls.median(1, keepdim=True).values,
+    )
 
 
 def oddness(own: Tensor, controls: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,6 +121,6 @@ def oddness(own: Tensor, controls: Tensor) -> tuple[Tensor, Tensor]:
     return scores[0], torch.stack(scores[1:]).amax(1)
 
 
-def _file(folder: Path, look: Choice, recipe: Recipe) -> Path:
-    digest = hashlib.sha256(f"{look.text} {recipe.text}".encode()).hexdigest()[:16]
+def _file(folder: Path, look: Choice, told: str) -> Path:
+    digest = hashlib.sha256(f"{look.text} {told}".encode()).hexdigest()[:16]
     return folder / CONTROLS / f"{look.plugin.name}-{digest}.safetensors"

@@ -46,6 +46,8 @@ class Plan:
         defenses: safeguards that are set against each of them, each a chain or a monitor.
         inspections: searches for a backdoor in each model, as it is and after each poison.
         controls: honest models of the same recipe that it is compared with.
+        controls_of: recipe of the honest models; none is the model's own, or one for its kind of
+            inputs where it is deployed and cannot be trained anew.
         copy: recipe of a learnt copy; none is the victim's own.
         outside: the sets to be told from the test set; none means every partner at hand.
         false_alarms: share of ordinary inputs that a detector's gate may stop.
@@ -82,6 +84,7 @@ class Plan:
     defenses: tuple[str, ...] = ()
     inspections: tuple[str, ...] = ()
     controls: int = 20
+    controls_of: str = ""
     outside: tuple[str, ...] = ()
     false_alarms: float = 0.05
     aware: bool = False

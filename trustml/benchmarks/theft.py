@@ -108,8 +108,10 @@ def queries_to(points: list[tuple[int, Score]], agreement: float) -> int | None:
 
 def answers(module: nn.Module, x: Tensor) -> Tensor:
     """Return the logits (B, K) of a module in float64; the module is left as it was."""
-    weights = list(module.parameters())
-    double = _doubled(module) if any(w.dtype != torch.float64 for w in weights) else module
+    # A converted model has its weights as buffers.
+    held = [*module.parameters(), *module.buffers()]
+    single = any(w.is_floating_point() and w.dtype != torch.float64 for w in held)
+    double = _doubled(module) if single else module
     with torch.no_grad(), frozen(double):
         return in_blocks(double, x.double())
 

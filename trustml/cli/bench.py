@@ -100,6 +100,12 @@ from trustml.errors import UsageError
     help="Honest models that an inspected one is compared with.",
 )
 @click.option(
+    "--controls-of",
+    default="",
+    metavar="MODEL",
+    help="Recipe of these. Default: the model's own; of a deployed one cnn for pictures, else mlp.",
+)
+@click.option(
     "--terms",
     default="",
     metavar="WORDS",

@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from trustml.cli.bench import bench
-from trustml.cli.targeting import target
 from trustml.cli.promotion import promote
 from trustml.cli.provenance import provenance
+from trustml.cli.targeting import target
 from trustml.cli.words import DATA, DATA_DIR, DEVICE, FAIL_ON, JSON, PLUGIN, RUNS, SEED, WHERE
 from trustml.errors import TrustError, UsageError
 
@@ -105,6 +105,13 @@ def report(run: Path, form: str, fail_on: str | None) -> None:
     default="standard",
     show_default=True,
     help="quick (minutes), standard, or thorough (hours).",
+)
+@click.option(
+    "--controls-of",
+    default="",
+    metavar="MODEL",
+    help="Recipe of the honest models that backdoors are looked for beside. Default: the model's "
+    "own; of a deployed one cnn for pictures, else mlp.",
 )
 @SEED
 @DEVICE

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from trustml.benchmarks.discipline import CASES, SAMPLES
 from trustml.benchmarks.harness import finished
-from trustml.benchmarks.inspection_cases import CONTROLS, OWN, TARGET, TRIGGERS, TRUE, read
-from trustml.benchmarks.inspection_controls import oddness
+from trustml.benchmarks.inspection_cases import TARGET, TRIGGERS, TRUE, read
+from trustml.benchmarks.inspection_controls import comparable, oddness
 from trustml.files import write_whole
 from trustml.reports._drawing import bare, canvas, png
 
@@ -41,7 +41,7 @@ def triggers_picture(found: Mapping[str, Tensor], box: tuple[float, float], titl
         box: the bounds of the inputs.
         title: above it.
     """
-    odd, _ = oddness(found[OWN], found[CONTROLS])
+    odd, _ = oddness(*comparable(found))
     panels = []
     if TRUE in found:
         panels.append((found[TRUE], f"planted:\nclass {int(found[TARGET])}"))

@@ -32,6 +32,7 @@ class Found:
         says: what it is known to answer.
         notes: what a reader of a record should know.
         remote: whether a server answers, which may serve another model tomorrow.
+        builder: seed → the same body with new random weights, or None where it has none.
     """
 
     body: Callable[[Tensor], Any]
@@ -42,6 +43,7 @@ class Found:
     says: Access | None = None
     notes: tuple[str, ...] = ()
     remote: bool = False
+    builder: Callable[[int], nn.Module | None] | None = None
 
 
 class Deployed(nn.Module):
@@ -52,6 +54,7 @@ class Deployed(nn.Module):
     def __init__(self, found: Found, prepare: Preparation, reading: Reading) -> None:
         super().__init__()
         self.body, self.prepare, self.reading = found.body, prepare, reading
+        self.builder = found.builder
         self.describes, self.digest, self.notes = found.describes, found.digest, found.notes
         self.remote = found.remote
         self.class_names, self.access = reading.names, reading.says
@@ -71,6 +74,18 @@ class Deployed(nn.Module):
         body: Any = self.body
         features: Tensor = body.features(self.prepare(x))
         return features
+
+    def anew(self, seed: int) -> nn.Module | None:
+        """Return the model with new random weights, to be trained; None where nobody can build it.
+
+        Raises:
+            BadInput: the code that builds it does not run.
+        """
+        body = self.builder(seed) if self.builder is not None else None
+        if body is None:
+            return None
+        found = Found(body, f"{self.describes}, trained anew", self.digest)
+        return Deployed(found, self.prepare, self.reading)
 
     def answers(self, x: Tensor) -> Tensor:
         """Return what the model itself says: logits, probabilities, or one-hot labels (B, K)."""

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from trustml.contracts import Domain, Interface, Target
 from trustml.errors import BadInput
@@ -52,7 +53,8 @@ def python(
     parts = f"{file_hash(source) if source.is_file() else ''} {state}"
     digest = hashlib.sha256(parts.encode()).hexdigest()
     told = f"Python {factory}" + (f" with {weights}" if weights else "")
-    return target_of(Found(body, told, digest), domain, interface)
+    found = Found(body, told, digest, builder=lambda seed: _anew(function, factory, seed))
+    return target_of(found, domain, interface)
 
 
 def _function(factory: str) -> Callable[[], Any]:
@@ -93,6 +95,35 @@ def _file(path: Path) -> Any:
     finally:
         sys.path.remove(str(path.parent))
     return module
+
+
+def _anew(function: Callable[[], Any], factory: str, seed: int) -> nn.Module | None:
+    """Return the module with random weights, or None where the function returns none.
+
+    What comes out the same under two seeds was read from somewhere: it is drawn anew, too.
+    """
+    bodies = []
+    for number in (seed, seed + 1):
+        with seeded(number):
+            bodies.append(_called(function, factory))
+    one, two = bodies
+    if not isinstance(one, nn.Module) or not any(True for _ in one.parameters()):
+        return None
+    others = dict(two.named_modules())
+    with seeded(seed):
+        for name, part in one.named_modules():
+            pairs = zip(part.parameters(recurse=False), others[name].parameters(recurse=False),
+                        strict=True)  # fmt: skip
+            if any(_given(mine, other) for mine, other in pairs):
+                if not callable(getattr(part, "reset_parameters", None)):
+                    return None
+                part.reset_parameters()
+    return one.requires_grad_()
+
+
+def _given(one: Tensor, other: Tensor) -> bool:
+    """Return whether weights are neither random nor all the same number."""
+    return torch.equal(one, other) and bool((one != one.flatten()[:1]).any())
 
 
 def _called(function: Callable[[], Any], factory: str) -> Any:

@@ -22,6 +22,8 @@ FIRST, BATCH = 0.4, 60
 DRAWN, AIMED = 300, 1200
 # Penalties of the convex fits that searches start from.
 L2 = (1e-4, 1e-5, 1e-3)
+# Later ones begin so far from the best, in spreads of its weights.
+SHAKE = 0.5
 
 
 @stealer(
@@ -38,7 +40,7 @@ def linear_top1(
     ratio: float = 1.2,
     steps: int = 200,
     confidence: float = 0.7,
-    starts: int = 3,
+    starts: int = 8,
 ) -> Theft:
     """Fit the logs of top-1 probabilities, at inputs chosen to tell most of what is least known.
 
@@ -67,7 +69,7 @@ def linear_top1(
     known, inner, earlier, stopped = _gathered(victim, pool, frame, (count, confidence), random)
     # A miss of rounding's size where there are more equations than unknowns is no accident.
     allowed = 64 * torch.finfo(victim.dtype).eps * (1 + float(known.logs.abs().max()))
-    inner, miss, gain, tried = _best(known, inner, frame, (steps, starts), allowed)
+    inner, miss, gain, tried = _best(known, inner, frame, (steps, starts, allowed), random)
     solved = miss <= allowed and len(known.logs) > unknown
     proof: dict[str, Json] = {
         "equations": len(known.logs),
@@ -111,13 +113,17 @@ def _gathered(
 
 
 def _best(
-    known: Tops, inner: Tensor, frame: Tensor, limits: tuple[int, int], allowed: float
+    known: Tops,
+    inner: Tensor,
+    frame: Tensor,
+    limits: tuple[int, int, float],
+    random: torch.Generator,
 ) -> tuple[Tensor, float, float, int]:
     """Return the unknowns of the best search, its miss and gain, and how many searches it took."""
-    steps, starts = limits
+    steps, starts, allowed = limits
     best: tuple[Tensor, float, float] | None = None
     for number in range(starts):
-        begin = inner if number == 0 else begun(known, frame, L2[(number - 1) % len(L2)])
+        begin = _start(known, (inner, best and best[0]), frame, number, random)
         found = polished(known, fitted(known, begin, frame, steps, STUCK), frame)
         if best is None or found[1] < best[1]:
             best = found
@@ -125,6 +131,25 @@ def _best(
             break
     assert best is not None
     return *best, number + 1
+
+
+def _start(
+    known: Tops, found: tuple[Tensor, Tensor | None], frame: Tensor, number: int,
+    random: torch.Generator,
+) -> Tensor:  # fmt: skip
+    """Return where search `number` begins: on the way so far, at zero, in between, near the best.
+
+    Classes change places where a search has mixed them up, so the best one is shaken well.
+    """
+    inner, best = found
+    if number == 0 or best is None:
+        return inner
+    if number == 1:
+        return torch.zeros_like(inner)
+    if number - 2 < len(L2):
+        return begun(known, frame, L2[number - 2])
+    noise = torch.randn(inner.shape, generator=random, dtype=torch.float64)
+    return best + SHAKE * best.std() * noise
 
 
 def _check_terms(victim: Victim) -> None:

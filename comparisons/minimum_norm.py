@@ -205,6 +205,8 @@ RUNS: dict[Norm, tuple[tuple[str, Run], ...]] = {
         ("adv_lib ddn", theirs("ddn", "steps", levels=None)),
         ("deepfool", ours("deepfool", "l2", steps=50)),
         ("adv_lib deepfool", theirs("df", "steps", norm=2, steps=50)),
+        ("superdeepfool", ours("superdeepfool", "l2", spare=9)),
+        ("adv_lib superdeepfool", theirs("sdf", "steps", steps=4, df_steps=5)),
     ),
     "l1": (*_both("l1"), ("ead, 4 searches", ours("ead", "l1", 0.25, searches=4))),
     "l0": (

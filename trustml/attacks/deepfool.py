@@ -111,19 +111,27 @@ def _within(seen: Seen, quarry: Quarry) -> Tensor:
 
 
 def _see_nearest(model: Classifier, walk: Approach, quarry: Quarry) -> Seen:
-    """Return the lead (B,) of the class whose plane is nearest, with its slope; all in one pass."""
-    count, rivals = len(quarry.y), walk.rivals.shape[1]
+    """Return the lead (B,) of the class whose plane is nearest, with its slope."""
 
-    def lead(logits: Tensor, wide: Quarry) -> Tensor:
-        rival = walk.rivals.T.reshape(-1, 1)
-        return (logits.gather(1, rival) - logits.gather(1, wide.y[:, None]))[:, 0]
+    def lead(logits: Tensor, quarry: Quarry) -> Tensor:
+        assert quarry.target is not None
+        ahead = logits.gather(1, quarry.target) - logits.gather(1, quarry.y[:, None])
+        return ahead[:, 0]
 
-    everyone = torch.arange(count, device=quarry.y.device).repeat(rivals)
-    seen = look(model, walk.point[everyone], quarry.at(everyone), lead)
-    steep = length(seen.gradient, DUAL[quarry.threat.norm]).clamp_min(TINY)
-    nearest = (seen.losses.abs().double() / steep).view(rivals, count).argmin(0)
-    rows = nearest * count + everyone[:count]
-    return Seen(
-        seen.point[rows], seen.logits[rows], seen.losses[rows], seen.gradient[rows],
-        seen.reached[rows],
-    )  # fmt: skip
+    nearest, least = None, torch.zeros(())
+    for rival in walk.rivals.split(1, dim=1):
+        seen = look(model, walk.point, replace(quarry, target=rival), lead)
+        steep = length(seen.gradient, DUAL[quarry.threat.norm]).clamp_min(TINY)
+        far = seen.losses.abs().double() / steep
+        if nearest is None:
+            nearest, least = seen, far
+            continue
+        nearer = far < least
+        least = torch.minimum(far, least)
+        nearest = replace(
+            nearest,
+            losses=torch.where(nearer, seen.losses, nearest.losses),
+            gradient=torch.where(like(nearer, seen.gradient), seen.gradient, nearest.gradient),
+        )
+    assert nearest is not None
+    return nearest

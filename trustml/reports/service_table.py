@@ -10,8 +10,8 @@ from trustml.reports.tables import DASH, number, plain_table, remarks, spec_of
 
 _STOLEN = 0.99
 _HEADS = (
-    "right %", "ECE", "refused\n%", "refuses\nfrom", "false\nalarm", "cheapest\nqueries",
-    "× without", "alarm", "thieves that\nwalk through",
+    "right\n%", "ECE", "refused\n%", "false\nalarm", "cheapest\nqueries", "× with-\nout",
+    "alarm", "thieves that\nwalk through",
 )  # fmt: skip
 
 
@@ -43,9 +43,9 @@ def countermeasure_tables(records: Sequence[Record]) -> Iterator[RenderableType]
             own = [r for r in thieves if _shield(r) == shield]
             table.add_row(_broken(shield) or "none", *_cells(record, own, bare))
         table.caption = (
-            "right, ECE: of ordinary queries that are answered; refuses from, false alarm: which "
-            "query;\nwalk through: reach 99 % agreement; cheapest of them, beside the cheapest "
-            "without; alarm: theirs"
+            "right, ECE: of ordinary queries that are answered; false alarm: at which of them the "
+            "first is refused or suspected; walk through: reach 99 % agreement; cheapest of them, "
+            "beside the cheapest where nothing is done; alarm: at which query of theirs"
         )
         yield table
         yield Text("")
@@ -62,10 +62,16 @@ def _cells(record: Record, thieves: Sequence[Record], bare: Record | None) -> li
     need, least = (None if r is None else _needed(r) for r in (best, bare))
     return [
         share("accuracy", ".1f", 100), share("ece", ".3f"), share("refused", ".1f", 100),
-        share("first refusal", ".0f"), share("false alarm", ".0f"),
+        _first(record),
         DASH if need is None else f"{need:.0f}", number(need / least) if need and least else DASH,
         f"{min(alarms):.0f}" if alarms else DASH, "\n".join(dict.fromkeys(through)) or "none",
     ]  # fmt: skip
+
+
+def _first(record: Record) -> str:
+    """Return the number of the first ordinary query that is refused, or raises an alarm."""
+    found = [record.scores[n].value for n in ("first refusal", "false alarm") if n in record.scores]
+    return f"{min(found):.0f}" if found else DASH
 
 
 def _needed(record: Record) -> float | None:

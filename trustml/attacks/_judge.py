@@ -27,13 +27,18 @@ class Judge:
         self(x, torch.arange(len(x), device=x.device))
         self.highest[reach(x, threat) == 0] = torch.inf
 
-    def __call__(self, points: Tensor, rows: Tensor) -> Tensor:
-        """Return the losses (k, B') of points (k · B', *S) of samples `rows` (B',), in k turns."""
+    def __call__(self, points: Tensor, rows: Tensor, *, keep: bool = True) -> Tensor:
+        """Return the losses (k, B') of points (k · B', *S) of samples `rows` (B',), in k turns.
+
+        Points that may lie outside the ball are not to be kept.
+        """
         times = len(points) // len(rows)
         self.left -= times
         y = self._y[rows].repeat(times)
         losses = scored(at(self._model, rows), points, y, self._threat, self._loss)
         losses = losses.view(times, -1)
+        if not keep:
+            return losses
         for several, point in zip(
             losses, points.view(times, len(rows), *points.shape[1:]), strict=True
         ):

@@ -19,7 +19,7 @@ from trustml.benchmarks.inspection import controls_of
 from trustml.benchmarks.place import device_of, exact_arithmetic
 from trustml.benchmarks.plan import PLAN, Plan
 from trustml.benchmarks.plan import from_json as plan_from_json
-from trustml.benchmarks.setting import Setting, load_data, settle, told
+from trustml.benchmarks.setting import Setting, blaming, load_data, settle, told
 from trustml.contracts import Access, Classifier, Dataset, Json, Record, Terms
 from trustml.deployment import access_of
 from trustml.errors import BadInput, DiskFull, TrustError, UnknownName
@@ -185,7 +185,8 @@ def _prepared(base: Plan, depth: Depth, folder: Path) -> Prepared:
     dataset, device = load_data(base.data, base.data_dir), device_of(base.device)
     setting = settle(base, read_recipe(base.models[0]), dataset, device, folder / MODELS)
     access = access_of(setting.module)
-    prints = _fingerprint(setting, dataset, access)
+    with blaming("the model"):
+        prints = _fingerprint(setting, dataset, access)
     subject = Subject(
         access, depth, setting.split.x.dim() == 4, tuple(dataset.budgets), bool(prints.affine),
         len(dataset.train),

@@ -56,8 +56,8 @@ def _outsiders(record: Record) -> Finding:
     hardest = min(sets, key=lambda name: sets[name].value)
     return Finding(
         "outsiders", "doubt",
-        f"The best of the detectors, {record.plugin}, tells inputs of no class from ordinary ones "
-        f"with AUROC {worst.value:.1%} or more; {hardest} are the hardest",
+        f"The best of the detectors, {record.plugin}, tells the hardest inputs of no class "
+        f"({hardest}) from ordinary ones with AUROC {worst.value:.1%}, where chance has 50.0%",
         _by_area(worst), "worst auroc", worst, record.case, ("unknown inputs",),
         f"Put a gate in front of it (+abstain:detector={record.plugin}), and a person behind it.",
     )  # fmt: skip

@@ -14,6 +14,8 @@ from trustml.audit.auditing import Outcome, Prepared
 from trustml.audit.findings import SEVERITIES, Severity, at_least
 from trustml.audit.replaying import named, replay
 from trustml.benchmarks.plan import Plan
+from trustml.cli.targeting import target_text
+from trustml.contracts import Access
 from trustml.deployment import recognised
 from trustml.errors import BadInput, UnknownName
 from trustml.reports.audit_page import grades, listed, verdict, write_audit_page
@@ -37,6 +39,7 @@ def run_audit(
     resume = words.pop("resume")
     depth = words.pop("depth")
     runs = words.pop("runs")
+    model = target_text(model or "", words) or None
     if resume is not None:
         found = auditing.resumed(Path(resume))
     else:
@@ -131,9 +134,11 @@ def _announce(found: Prepared) -> None:
         if item.plan is None:
             click.echo(f"not examined: {item.section.title}: {item.reason}")
     minutes = max(1.0, found.seconds / 60)
+    also = "" if found.subject.access < Access.GRADIENTS else ", honest models' training included"
     click.echo(
         f"To come: {sum(item.plan is not None for item in found.items)} sections, at most "
-        f"{found.queries:,.0f} inputs asked about, about {minutes:.0f} min or less of its answers."
+        f"{found.queries:,.0f} inputs asked about, and about {minutes:.0f} min at most at the "
+        f"speed of its answers just now{also}."
     )
 
 

@@ -9,7 +9,7 @@ import click
 from trustml.cli.bench import bench
 from trustml.cli.promotion import promote
 from trustml.cli.provenance import provenance
-from trustml.cli.targeting import target
+from trustml.cli.targeting import target, target_words
 from trustml.cli.words import DATA, DATA_DIR, DEVICE, FAIL_ON, JSON, PLUGIN, RUNS, SEED, WHERE
 from trustml.errors import TrustError, UsageError
 
@@ -113,6 +113,7 @@ def report(run: Path, form: str, fail_on: str | None) -> None:
     help="Recipe of the honest models that backdoors are looked for beside. Default: the model's "
     "own; of a deployed one cnn for pictures, else mlp.",
 )
+@target_words
 @SEED
 @DEVICE
 @DATA_DIR

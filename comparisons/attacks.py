@@ -1,10 +1,11 @@
 """Attacks beside their peers, interleaved in one run, on MNIST and on an MLP.
 
-    python comparisons/attacks.py WEIGHTS [--images N] [--rounds N] [--sections abcd] …
+    python comparisons/attacks.py WEIGHTS [--images N] [--rounds N] [--sections abcdef] …
 
 WEIGHTS is a checkpoint of trustml's `cnn` (that of Wong et al. 2020 fits); TRUSTML_DATA says where
-MNIST lies. Sections: (a) Linf PGD of 40 steps, (b) what the loop costs, (c) HopSkipJump, (d) whole
-ensembles, with the verdict of each sample beside that of the reference AutoAttack, stage by stage.
+MNIST lies, and `usual` in its place is a `cnn` that trustml trains for 3 epochs. Sections: (a) Linf
+PGD of 40 steps, (b) what the loop costs, (c) HopSkipJump, (d) whole ensembles, (e) the same stage
+by stage, each sample's verdict beside that of the reference AutoAttack, (f) what one pass costs.
 
 All get the same model, inputs, budget, steps and threads; the model reads each candidate again in
 float32, and the ball is checked in float64. Times are seconds of the processor over all threads, so
@@ -18,10 +19,13 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import black_box
 import torch
@@ -37,10 +41,14 @@ from trustml.attacks.pgd import pgd
 from trustml.attacks.square import square
 from trustml.attacks.strongest import strongest
 from trustml.benchmarks.blocks import fitting_blocks
+from trustml.benchmarks.setting import load_data
 from trustml.contracts import Access
+from trustml.convolutions import QuickGradients
 from trustml.geometry import distance
 from trustml.precision import Reduced, fast_dtype
 from trustml.randomness import keyed
+from trustml.recipes import read_recipe
+from trustml.store import trained
 from trustml.threats import Lp
 
 PIXELS, HIDDEN, CLASSES = 784, 256, 10
@@ -170,6 +178,7 @@ LOOPS: dict[str, Run] = {
     "bare loop": bare,
     "trustml pgd": ours(pgd),
     "trustml pgd, bfloat16 first": ours(pgd, reduced=True),
+    "trustml apgd:steps=10,loss=margin": ours(apgd, steps=10, loss="margin"),
     "trustml strongest": ours(strongest),
     "foolbox": foolbox_pgd,
     "torchattacks": torchattacks_pgd,
@@ -196,7 +205,10 @@ def main() -> None:
     known.add_argument("--images", type=int, default=1000)
     known.add_argument("--rounds", type=int, default=4, help="repeats of (a) and (b)")
     known.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", "1")))
-    known.add_argument("--sections", default="abcd")
+    known.add_argument("--sections", default="abcdef")
+    known.add_argument(
+        "--runs", default="", help="only those of (a), (b) and (d) that hold one of these words"
+    )
     known.add_argument("--hop-images", type=int, default=200)
     known.add_argument("--hop-queries", type=int, default=2000)
     known.add_argument("--ensemble-images", type=int, default=1000)
@@ -204,20 +216,42 @@ def main() -> None:
     asked = known.parse_args()
     torch.set_num_threads(asked.threads)
     warnings.simplefilter("ignore")  # the peers' own
-    settled = black_box.settle(asked.weights, max(asked.images, asked.ensemble_images), 1)
+    weights = usual_network() if asked.weights == "usual" else asked.weights
+    settled = black_box.settle(weights, max(asked.images, asked.ensemble_images), 1)
+    for runs in (LOOPS, ENSEMBLES):
+        keep_only(runs, asked.runs.split(","))
     whole = fitted(Bench(settled.model.model.eval(), settled.x, settled.y))
     if asked.child:
         grown(asked.child, first(whole, asked.images))
         return
     print(f"torch {torch.__version__}, {asked.threads} threads, {len(whole.x)} images read rightly")
-    if "a" in asked.sections:
-        strength(first(whole, asked.images), asked)
-    if "b" in asked.sections:
-        loop_cost(asked.rounds)
-    if "c" in asked.sections:
-        hop_skip(asked.weights, asked.hop_images, asked.hop_queries)
-    if "d" in asked.sections:
-        ensembles(first(whole, asked.ensemble_images))
+    sections = {
+        "a": lambda: strength(first(whole, asked.images), asked),
+        "b": lambda: loop_cost(asked.rounds),
+        "c": lambda: hop_skip(weights, asked.hop_images, asked.hop_queries),
+        "d": lambda: ensembles(first(whole, asked.ensemble_images)),
+        "e": lambda: by_stages(first(whole, asked.ensemble_images)),
+        "f": lambda: passes(first(whole, 256)),
+    }
+    for name, section in sections.items():
+        if name in asked.sections:
+            section()
+
+
+def keep_only(runs: dict[str, Run], words: list[str]) -> None:
+    """Leave the runs whose names hold one of the words, and the first, the measure of the others."""
+    for name in list(runs)[1:]:
+        if not any(word in name for word in words):
+            del runs[name]
+
+
+def usual_network() -> str:
+    """Return the file of a `cnn` trained on MNIST as usual for 3 epochs; kept with the models."""
+    dataset = load_data("mnist", None)
+    known = trained(read_recipe("cnn:epochs=3"), dataset, 0, torch.device("cpu"))
+    path = Path(tempfile.gettempdir()) / f"usual-{known.weights_hash[:16]}.pt"
+    torch.save(known.module.state_dict(), path)
+    return str(path)
 
 
 def first(bench: Bench, images: int) -> Bench:
@@ -298,11 +332,14 @@ def ensembles(bench: Bench) -> None:
     rows = measured(ENSEMBLES, bench, 1)
     for name, (seconds, (found,)) in rows.items():
         robust = 100 * (~wrong(bench, found)).double().mean()
-        over = seconds[0] / rows["reference AutoAttack"][0][0] if len(rows) == 3 else math.nan
+        unit = rows.get("reference AutoAttack")
+        over = seconds[0] / unit[0][0] if unit else math.nan
         outside = int((distance(found, bench.x, "linf") > bench.epsilon).sum())
         print(f"| {name} | {robust:.1f} | {seconds[0]:.1f} | {over:.3f} | {outside} |", flush=True)
-    if "reference AutoAttack" not in rows:
-        return
+
+
+def by_stages(bench: Bench) -> None:
+    """Print (e): the verdicts of each stage of AutoAttack, ours beside the reference's."""
     print(
         "\n| after | reference robust | ours robust | only the reference fools | only ours does |"
     )
@@ -318,6 +355,25 @@ def ensembles(bench: Bench) -> None:
         theirs, mine = left
         print(f"| {name} | {int(theirs.sum())} | {int(mine.sum())} | "
               f"{_rows(mine & ~theirs)} | {_rows(theirs & ~mine)} |", flush=True)  # fmt: skip
+
+
+def passes(bench: Bench) -> None:
+    """Print (f): microseconds a sample of a pass forward and back, with either gradient."""
+    print(f"\n(f) one pass of {len(bench.x)} rows, forward and back; the least of 40\n")
+    print("| gradient of the first convolution | microseconds a sample |\n|---|---|")
+    contexts = {"the library's": nullcontext, "trustml's": QuickGradients}
+    least = dict.fromkeys(contexts, math.inf)
+    with frozen(bench.model):
+        for _ in range(40):
+            for name, context in contexts.items():
+                began = time.process_time()
+                with context():
+                    x = bench.x.clone().requires_grad_()
+                    loss = nn.functional.cross_entropy(bench.model(x), bench.y, reduction="sum")
+                    torch.autograd.grad(loss, x)
+                least[name] = min(least[name], time.process_time() - began)
+    for name, seconds in least.items():
+        print(f"| {name} | {1e6 * seconds / len(bench.x):.0f} |", flush=True)
 
 
 def measured(

@@ -239,7 +239,7 @@ def main() -> None:
 
 
 def keep_only(runs: dict[str, Run], words: list[str]) -> None:
-    """Leave the runs whose names hold one of the words, and the first, the measure of the others."""
+    """Leave the runs whose names hold one of the words, and the first, which measures the rest."""
     for name in list(runs)[1:]:
         if not any(word in name for word in words):
             del runs[name]

@@ -193,6 +193,15 @@ def _both(norm: Norm) -> tuple[tuple[str, Run], ...]:
     )  # fmt: skip
 
 
+def _augmented(norm: Norm) -> tuple[tuple[str, Run], ...]:
+    """Return the lines of ALMA."""
+    reach = {"l2": 0.1, "l1": 0.5}[norm]
+    return (
+        ("alma", ours("alma", norm, spare=9)),
+        ("adv_lib alma", theirs("alma", "num_steps", distance=norm, init_lr_distance=reach)),
+    )
+
+
 RUNS: dict[Norm, tuple[tuple[str, Run], ...]] = {
     "linf": (
         *_both("linf"),
@@ -207,8 +216,13 @@ RUNS: dict[Norm, tuple[tuple[str, Run], ...]] = {
         ("adv_lib deepfool", theirs("df", "steps", norm=2, steps=50)),
         ("superdeepfool", ours("superdeepfool", "l2", spare=9)),
         ("adv_lib superdeepfool", theirs("sdf", "steps", steps=4, df_steps=5)),
+        *_augmented("l2"),
     ),
-    "l1": (*_both("l1"), ("ead, 4 searches", ours("ead", "l1", 0.25, searches=4))),
+    "l1": (
+        *_both("l1"),
+        ("ead, 4 searches", ours("ead", "l1", 0.25, searches=4)),
+        *_augmented("l1"),
+    ),
     "l0": (
         *_both("l0"),
         ("sigma_zero", ours("sigma_zero", "l0", spare=22)),

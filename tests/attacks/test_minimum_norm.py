@@ -18,6 +18,7 @@ from trustml.registry import Plugin, get
 from trustml.threats import Lp
 
 OPTIONS: dict[str, dict[str, Any]] = {
+    "alma": {"steps": 500},
     "carlini_wagner": {"steps": 60, "searches": 6},
     "ddn": {"steps": 100},
     "deepfool": {"steps": 40},

@@ -6,7 +6,8 @@ All steal the same saved networks, 64-H-10 with one hidden ReLU layer. Queries a
 network, a row is one. Agreement is on the test digits and on uniform noise; the gap is the largest
 difference of a logit on the test digits, less their mean where no logits are answered; times are
 seconds of the processor, so that others on the machine do not count. A peer that is not installed
-is left out and named. With NAMEs, only thieves whose names hold one.
+is left out and named; a thief that has not ended after 200 000 queries is stopped. With NAMEs, only
+thieves whose names hold one.
 """
 
 import os
@@ -31,6 +32,7 @@ from trustml.victim import Service
 
 CURVE = (125, 250, 500, 1000)
 WIDTH = 64  # of the learnt copies
+MOST = 200_000  # queries; who has not ended by then is stopped
 
 
 class Counted(nn.Module):
@@ -40,6 +42,7 @@ class Counted(nn.Module):
         """Wrap the network, in float64: the exact methods live on its digits."""
         super().__init__()
         self.network, self.rows = network.double().requires_grad_(False), 0
+        self.most = MOST
 
     def features(self, x: Tensor) -> Tensor:
         """Return what the head reads (B, D)."""
@@ -51,6 +54,8 @@ class Counted(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (B, K)."""
         self.rows += len(x)
+        if self.rows > self.most:
+            raise RuntimeError(f"stopped after {self.most} queries")
         return self.network(self._own(x))
 
 

@@ -1,5 +1,6 @@
 """The momentum iterative method and its kin, whose points other models misread too."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -175,7 +176,7 @@ def _viewed(model: Classifier, point: Tensor, quarry: Quarry, style: Style, draw
     seen = []
     for scale in range(style.scales):
         shown = point + (1 - 0.5**scale) * (low - point)
-        back = torch.clone
+        back: Callable[[Tensor], Tensor] = torch.clone
         if style.diversity:
             number = draw * style.scales + scale
             views = shrunk(point, quarry.random, style.diversity, number)

@@ -202,7 +202,7 @@ def test_the_regressions_pass_on_the_same_model_and_fail_on_a_worse_one(tmp_path
     assert ended.exit_code == 0, ended.output
     assert CliRunner().invoke(cli, ["report", str(home), "--to", "tests"]).exit_code == 0
     assert _pytest(home).returncode == 0
-    worse = _pytest(home, TRUSTML_MODEL="logistic:epochs=1,learning_rate=1e-9")
+    worse = _pytest(home, TRUSTML_MODEL="mlp:hidden=[4],epochs=1,learning_rate=1e-9")
     assert worse.returncode == 1
     assert "worst" in worse.stdout or "robust" in worse.stdout
 

@@ -51,3 +51,15 @@ def test_bad_options_are_refused(options: dict[str, float]) -> None:
     model, x, y = linear((4,))
     with pytest.raises(BadOption):
         sparse_rs(model, x, y, Lp("l0", 1.0), random=keyed(0, IDS), **options)
+
+
+def test_swaps_that_help_are_kept() -> None:
+    """Only the first eight of 30 entries count, all of them must be white: chance finds none."""
+
+    def model(x: torch.Tensor) -> torch.Tensor:
+        white = x.flatten(1)[:, :8].sum(1)
+        return torch.stack([torch.full_like(white, 7.5), white], 1)
+
+    x, y = torch.zeros(12, 1, 5, 6), torch.zeros(12, dtype=torch.int64)
+    found = sparse_rs(model, x, y, Lp("l0", 8.0), random=keyed(0, IDS), queries=2000)
+    assert bool((found.flatten(1)[:, :8] == 1).all())

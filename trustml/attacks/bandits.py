@@ -53,8 +53,7 @@ def bandits(
 ) -> Tensor:
     """Return the points (B, *S) of the highest loss met on walks along a learnt gradient.
 
-    Each step looks at two opposite changes of the gradient that it holds, one number a tile of
-    entries, and learns from the difference.
+    Each step learns from two opposite changes of the gradient that it holds, a number a tile.
 
     Args:
         model: gives probabilities or logits.
@@ -64,7 +63,7 @@ def bandits(
         random: the samples' random numbers.
         queries: forward passes a sample at most.
         tile: side of the tiles, in entries; 1 takes each entry by itself.
-        exploration: length of the changes, beside a gradient of length 1.
+        exploration: length of the changes; the gradient's is 1 at most.
         stride: length of the first step, as a share of the radius; it falls to 0.
         loss: what is climbed.
 
@@ -76,7 +75,6 @@ def bandits(
     check_sizes("bandits", exploration=exploration, stride=stride)
     plane = plane_of(x.shape[1:])
     tiles = (plane.channels, -(-plane.rows // tile), -(-plane.columns // tile))
-    # In Linf a look's entries are of mean square 1.
     far = _SPREAD * (x[0].numel() ** 0.5 if threat.norm == "linf" else 1.0)
     with frozen(model), torch.no_grad():
         judge, step = Judge(model, x, y, threat, queries, loss), 0

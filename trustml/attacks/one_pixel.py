@@ -29,7 +29,7 @@ def one_pixel(
     *,
     random: Random,
     queries: int = 5000,
-    population: int = 50,
+    population: int = 20,
     loss: LossName = "margin",
 ) -> Tensor:
     """Return the points (B, *S) of the highest loss that evolution found.

@@ -1,0 +1,106 @@
+"""What was planted is found, and an honest model is not accused: backdoors and hidden gradients."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from trustml.audit.backdoor import BACKDOOR
+from trustml.audit.findings import Finding
+from trustml.audit.robustness import ROBUSTNESS
+from trustml.audit.sections import Section, Subject
+from trustml.benchmarks import harness
+from trustml.benchmarks.plan import Plan
+from trustml.contracts import Access, Split
+from trustml.data.digits import digits
+from trustml.poisoning.badnets import badnets
+from trustml.randomness import keyed
+
+pytestmark = pytest.mark.slow
+TARGET = 7
+_SOURCE = """
+import torch
+from torch import nn
+
+def build():
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10),
+    )
+
+class Rounded(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inside = build()
+
+    def forward(self, x):
+        return self.inside((x * 4).round() / 4)
+
+class Saturated(Rounded):
+    def forward(self, x):
+        return (200 * self.inside(x)).softmax(1)
+"""
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of models, and weights: honest ones, and ones with a backdoor of class 7."""
+    room = tmp_path_factory.mktemp("planted")
+    (room / "make.py").write_text(_SOURCE)
+    known: dict[str, object] = {}
+    exec(_SOURCE, known)
+    clean = digits(folder=None).train
+    bad, _ = badnets(clean, random=keyed(0, clean.ids), rate=0.1, target=TARGET, size=2)
+    for name, split in (("honest", clean), ("bad", bad)):
+        weights = _fitted(known["build"](), split).state_dict()  # type: ignore[operator]
+        torch.save(weights, room / f"{name}.pt")
+        hidden = {f"inside.{key}": value for key, value in weights.items()}
+        torch.save(hidden, room / f"{name}-inside.pt")
+    return room
+
+
+def _fitted(module: nn.Module, split: Split) -> nn.Module:
+    """Train as any stranger would; the weights must not depend on the order of the tests."""
+    random = torch.Generator().manual_seed(0)
+    for p in module.parameters():
+        bound = p[0].numel() ** -0.5 if p.dim() > 1 else 0.1
+        p.data = (torch.rand(p.shape, generator=random) * 2 - 1) * bound
+    optimizer = torch.optim.Adam(module.parameters(), 3e-3)
+    for _ in range(15):
+        for rows in torch.randperm(len(split), generator=random).split(64):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(module(split.x[rows]), split.y[rows]).backward()
+            optimizer.step()
+    return module.eval()
+
+
+def _found(section: Section, model: str, folder: Path) -> dict[str, Finding]:
+    subject = Subject(Access.GRADIENTS, "quick", True, ("linf", "l2"), training=1000)
+    plan = section.plan(Plan((model,)), subject)
+    return {found.name: found for found in section.judged(list(harness.start(plan, folder)))}
+
+
+@pytest.mark.parametrize("more", ["", "cnn"])
+def test_a_backdoor_is_found_and_names_its_class(room: Path, tmp_path: Path, more: str) -> None:
+    """Beside its own code trained anew, and beside another architecture; no honest one is accused."""
+    for name in ("bad", "honest"):
+        model = f"{room / 'make.py'}:build:weights={room / name}.pt"
+        subject = Subject(Access.GRADIENTS, "quick", True, ("linf",), training=1000)
+        plan = BACKDOOR.plan(Plan((model,), controls_of=more), subject)
+        (found,) = BACKDOOR.judged(list(harness.start(plan, tmp_path / name)))
+        # One honest model in ten is the oddest by rank (medium), and none by so much.
+        assert (found.severity == "critical") == (name == "bad"), found.title
+        if name == "bad":
+            assert f"number {TARGET}," in found.title
+
+
+@pytest.mark.parametrize(
+    ("name", "severity"), [("Rounded", "high"), ("Saturated", "high"), ("build", "passed")]
+)
+def test_hidden_gradients_are_found(room: Path, tmp_path: Path, name: str, severity: str) -> None:
+    """A rounded input has no gradient, a saturated softmax one of 0; the plain model has one."""
+    weights = "honest.pt" if name == "build" else "honest-inside.pt"
+    model = f"{room / 'make.py'}:{name}:weights={room / weights}"
+    found = _found(ROBUSTNESS, model, tmp_path / "run")
+    assert found["masked gradients"].severity == severity, found["masked gradients"].title

@@ -83,7 +83,7 @@ def _found(section: Section, model: str, folder: Path) -> dict[str, Finding]:
 
 @pytest.mark.parametrize("more", ["", "cnn"])
 def test_a_backdoor_is_found_and_names_its_class(room: Path, tmp_path: Path, more: str) -> None:
-    """Beside its own code trained anew, and beside another architecture; no honest one is accused."""
+    """Beside its own code trained anew, and beside another architecture; honest ones pass."""
     for name in ("bad", "honest"):
         model = f"{room / 'make.py'}:build:weights={room / name}.pt"
         subject = Subject(Access.GRADIENTS, "quick", True, ("linf",), training=1000)

@@ -17,7 +17,7 @@ from trustml.benchmarks.harness import RECORDS, finished, resume
 from trustml.benchmarks.plan import PLAN, Plan
 from trustml.benchmarks.samples import CLEAN_WRONG, FOOLED, Samples
 from trustml.contracts import Cost, Record
-from trustml.errors import BadInput, BrokenClaim, DiskFull, UnknownName
+from trustml.errors import BadInput, BrokenClaim, DiskFull, UnknownName, UsageError
 from trustml.files import locked
 
 Run = Callable[..., list[Record]]
@@ -407,3 +407,19 @@ def test_a_worst_case_that_a_kill_left_behind_is_made_again(run: Run, tmp_path: 
     stale = lines[2].replace('"value": 0.', '"value": 0.1', 1)
     path.write_text("".join([*lines[:2], stale, lines[1]]))
     assert _timeless(list(resume(tmp_path / "whole"))) == _timeless(whole)
+
+
+def test_a_request_that_proves_to_be_none_leaves_nothing(tmp_path: Path) -> None:
+    """A class that no trigger can aim at is found out by the poison itself, after the plan."""
+    plan = Plan(("logistic:epochs=1",), poisons=("badnets:target=12",), limit=10, device="cpu")
+    with pytest.raises(UsageError):
+        list(harness.start(plan, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_that_sends_inputs_to_a_person_says_so(tmp_path: Path) -> None:
+    """Attacks are judged by its answers: a reader must know that refusals are not counted."""
+    model = "logistic:epochs=2+abstain:rate=0.2"
+    plan = Plan((model,), attacks=("fgsm",), limit=40, indicators=False, device="cpu")
+    *_, union = harness.start(plan, tmp_path / "run")
+    assert any("of these inputs to a person" in note for note in union.notes)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from trustml.access import frozen
 from trustml.benchmarks import samples as on_disk
 from trustml.benchmarks.discipline import SAMPLES, Bench
 from trustml.benchmarks.judge import Exam, judged
@@ -25,13 +26,14 @@ from trustml.benchmarks.samples import (
 from trustml.benchmarks.scores import cost, proved_scores, scores, worst_case
 from trustml.benchmarks.setting import Setting
 from trustml.benchmarks.signs import signs
-from trustml.contracts import Record
+from trustml.contracts import Record, Selective
 from trustml.deployment import access_of, check_access
 from trustml.errors import BrokenClaim, NotApplicable
 from trustml.progress import progress
 from trustml.recipes import choose
 
 NOISE = "noise"
+_READ = 512
 
 
 def examine(case: Case, blank: Record, bench: Bench) -> Record:
@@ -142,6 +144,7 @@ def _union(case: Case, blank: Record, bench: Bench, group: list[Record]) -> Reco
     samples = worst_case(parts, str(blank.threat["norm"]))
     digest = on_disk.write(samples, bench.home(case.name) / SAMPLES)
     notes = [f"without {', '.join(missing)}"] if missing else []
+    notes += _sent_on(bench)
     if bench.plan.indicators:
         fooled = [(r.plugin, p.verdict == FOOLED) for r, p in zip(done, parts, strict=True)]
         notes += signs(bench, case, fooled)
@@ -154,6 +157,20 @@ def _union(case: Case, blank: Record, bench: Bench, group: list[Record]) -> Reco
         notes=tuple(notes),
         samples=digest,
     )
+
+
+def _sent_on(bench: Bench) -> list[str]:
+    """Say so if the model sends inputs to a person, which attacks on its answers do not count."""
+    module = bench.setting.module
+    if not isinstance(module, Selective):
+        return []
+    with frozen(module), torch.no_grad():
+        kept = [module.accepts(x.to(bench.device)) for x in bench.setting.split.x.split(_READ)]
+    sent = 1 - float(torch.cat(kept).double().mean())
+    return [
+        f"this model sends {sent:.1%} of these inputs to a person; attacks are judged by its "
+        f"answers all the same: --route envelope_noise --defense … counts what gets past both"
+    ]
 
 
 def _known(bench: Bench, group: Sequence[Record]) -> torch.Tensor | None:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,9 +49,25 @@ def start(plan: Plan, folder: Path, executor: str = "local", workers: int = 0) -
     plans = cases(plan, dataset)
     with locked(folder):
         _check_empty(folder)  # another process may have been quicker
-        with crew(executor, workers) as hired:
+        with crew(executor, workers) as hired, _nothing_half_begun(folder):
             write_whole(folder / PLAN, plan.to_json().encode())
             yield from _run(plan, plans, dataset, folder, hired)
+
+
+@contextmanager
+def _nothing_half_begun(folder: Path) -> Iterator[None]:
+    """Take away what a request leaves that proves to be none before its first case is finished."""
+    try:
+        yield
+    except UsageError:
+        if not (folder / RECORDS).exists():
+            for path in folder.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+            folder.rmdir()
+        raise
 
 
 def resume(folder: Path, executor: str = "local", workers: int = 0) -> Iterator[Record]:

@@ -193,7 +193,8 @@ def _adaptive(
         if best > along + HIDDEN:
             notes.append(
                 f"only hides gradients: an attacker who follows its own gradient gets "
-                f"{along:.0%} of {route.plugin.name} through, one who knows better {best:.0%}"
+                f"{along:.0%} of {route.plugin.name} through, one who knows better {best:.0%} (on "
+                f"training inputs of the attacker's own)"
             )
     if apart["static"] <= apart["knowing"]:
         return knowing, notes
@@ -202,7 +203,8 @@ def _adaptive(
     if apart["static"] > apart["knowing"] + HIDDEN and not gated:
         notes.append(
             f"hides gradients: {route.plugin.name} prepared on the bare model gets "
-            f"{apart['static']:.0%} through, prepared on the guarded one {apart['knowing']:.0%}"
+            f"{apart['static']:.0%} through, prepared on the guarded one {apart['knowing']:.0%} "
+            f"(on training inputs of the attacker's own)"
         )
     return None, notes
 

@@ -117,7 +117,10 @@ def _name(guard: str) -> str:
 
 ROUTES = Discipline(
     kinds=("route", "poison"),
-    wanted=lambda plan: bool(plan.routes or plan.poisons),
+    # The poisons of an inspection are its own, unless a safeguard is to be tried on them too.
+    wanted=lambda plan: bool(
+        plan.routes or (plan.poisons and (plan.defenses or not plan.inspections))
+    ),
     checked=check,
     cases=cases,
     size=lambda plan: (len(plan.routes) + len(plan.poisons)) * (1 + len(plan.defenses)),

@@ -16,6 +16,7 @@ from trustml.contracts import Record
 from trustml.errors import BadInput
 from trustml.files import write_whole
 from trustml.options import number
+from trustml.recipes import split_recipe
 from trustml.records import to_line
 from trustml.reports.curve import curve_picture
 from trustml.reports.detector_pictures import detector_pictures
@@ -62,15 +63,18 @@ def _epsilon(text: str) -> float:
 def new_folder(runs: Path, plan: Plan) -> Path:
     """Return a folder that does not exist yet, named after what runs."""
     asked = [text for name in _EXAMS for text in getattr(plan, name)]
-    parts = [
-        spec.split(":")[0].replace("/", ".") for spec in (*asked[:3], *plan.models[:3], plan.data)
-    ]
-    name = "-".join(parts)
+    name = "-".join(_short(spec) for spec in (*asked[:3], *plan.models[:3], plan.data))
     number, folder = 1, runs / name
     while folder.exists():
         number += 1
         folder = runs / f"{name}-{number}"
     return folder
+
+
+def _short(spec: str) -> str:
+    """Return the names in a chain of plugins, without options, fit for a file."""
+    names = (part.split(":")[0].replace("/", ".") for part in split_recipe(spec))
+    return "+".join(names)
 
 
 def report(

@@ -42,7 +42,7 @@ def route_figure(group: Sequence[Record]) -> bytes:
     rows = rows_of(group)
     ways = list(dict.fromkeys(row.way for row in rows))
     guards = list(dict.fromkeys(row.guard for row in rows))
-    figure = canvas(2.4 + 1.5 * len(guards), 1.9 + 0.5 * (len(ways) + len(_COSTS)))
+    figure = canvas(max(6.4, 2.4 + 1.5 * len(guards)), 1.9 + 0.5 * (len(ways) + len(_COSTS)))
     above, below = figure.subplots(
         2, 1, height_ratios=[max(len(ways), 1), len(_COSTS)], sharex=True
     )

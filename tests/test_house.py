@@ -21,15 +21,15 @@ PACKAGE = HOME / "trustml"
 FLOORS = (
     ("contracts", "errors"),
     (
-        "access", "affine", "asking", "baselines", "catalogue", "convolutions", "countering", "countermeasures",
-        "deployment", "facts", "files", "fingerprint", "geometry", "images", "options", "oracle", "precision",
-        "progress", "provenance", "randomness", "recipes", "records", "registry", "replay", "splits",
-        "symmetry", "threats", "victim",
+        "access", "affine", "asking", "baselines", "catalogue", "convolutions", "countering",
+        "countermeasures", "deployment", "facts", "files", "fingerprint", "geometry", "images",
+        "options", "oracle", "precision", "progress", "provenance", "randomness", "recipes",
+        "records", "registry", "replay", "splits", "symmetry", "threats", "victim",
     ),
     (
-        "bayes", "bootstrap", "bounds", "calibration", "chains", "confidence", "conformal", "fitted", "gate",
-        "guarding", "metrics", "partners", "promotion", "ranks", "separation", "store",
-        "training", "weights",
+        "bayes", "bootstrap", "bounds", "calibration", "chains", "confidence", "conformal",
+        "fitted", "gate", "guarding", "metrics", "partners", "promotion", "ranks", "separation",
+        "store", "training", "weights",
     ),
     (
         "attacks", "attributions", "data", "detectors", "models", "poisoning", "stealing",

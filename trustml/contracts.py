@@ -577,7 +577,7 @@ class Interface:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Target:
-    """A deployed classifier behind one face: inputs (B, *S) float32 in the domain's bounds → (B, K).
+    """A deployed classifier behind one face: inputs (B, *S) float32 in the bounds → (B, K).
 
     Args:
         module: what the harness examines: logits; log probabilities where the model answers
@@ -611,8 +611,8 @@ class Target:
 class Opener(Protocol):
     """Return a deployed model behind its face; `domain` is that of the data, where it is known.
 
-    Raises: BadInput for a file, a server or answers that are not what they should be; MissingPackage
-    where reading it needs an optional library.
+    Raises: BadInput for a file, a server or answers that are not what they should be;
+    MissingPackage where reading it needs an optional library.
     """
 
     def __call__(self, domain: Domain | None, interface: Interface, /) -> Target: ...

@@ -85,7 +85,7 @@ from trustml.errors import UsageError
     "--defense",
     "defenses",
     multiple=True,
-    help="Safeguard against these, or a chain: trades+abstain:rate=0.1 (repeat): tried beside none.",
+    help="Safeguard against these, or a chain: trades+abstain:rate=0.1 (repeat).",
 )
 @click.option(
     "--inspection",

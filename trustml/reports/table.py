@@ -11,8 +11,8 @@ from trustml.contracts import Record, Score
 from trustml.reports.detector_table import detector_tables
 from trustml.reports.explanation_table import explanation_tables
 from trustml.reports.inspection_table import inspection_tables
-from trustml.reports.service_table import countermeasure_tables, service_tables
 from trustml.reports.route_table import route_tables
+from trustml.reports.service_table import countermeasure_tables, service_tables
 from trustml.reports.tables import DASH, apart, number, percent, plain_table, remarks, spec_of
 from trustml.reports.theft_table import theft_tables
 

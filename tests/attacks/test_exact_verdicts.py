@@ -31,8 +31,10 @@ SHORT: dict[str, dict[str, Any]] = {
 PLUGINS = [plugin for plugin in all_of("attack") if plugin.name != "linear_exact"]
 EVERY = [(p.name, norm) for p in PLUGINS for norm in p.facts["norms"]]
 NEAREST = [(p.name, norm) for p in PLUGINS for norm in p.facts["norms"] if p.facts["minimum_norm"]]
-# They go to the first border that they meet.
-ROUGHLY = {"ddn": 2.0, "deepfool": 2.0, "hop_skip_jump": 2.0}
+# They go to the first border that they meet, or see no more than labels.
+ROUGHLY = dict.fromkeys(
+    ("blended_noise", "ddn", "deepfool", "geoda", "hop_skip_jump", "sign_opt", "surfree"), 2.0
+)
 every_net = pytest.mark.parametrize("widths", NETS.values(), ids=NETS)
 
 

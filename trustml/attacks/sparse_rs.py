@@ -112,16 +112,21 @@ def _start(x: Tensor, changed: Tensor, random: Random, walls: Walls) -> Hunt:
 
 
 def _swapped(hunt: Hunt, random: Random, share: float, walls: Walls, step: int) -> Hunt:
-    """Return the hunts with some entries put back and as many others changed."""
+    """Return the hunts with some entries put back and as many others changed.
+
+    Where all may change there are no others: the same ones get other values.
+    """
     spare = len(hunt.order[0]) - hunt.changed
     count = torch.minimum((share * hunt.changed).round().long().clamp_min(1), hunt.changed)
-    count = torch.minimum(count, spare)
-    back = _places(random.uniform((int(count.max()),), "back", step), hunt.changed, count)
-    forth = _places(random.uniform((int(count.max()),), "forth", step), spare, count)
+    count = torch.where(spare > 0, torch.minimum(count, spare), count)
+    width = (max(1, int(count.max())),)
+    back = _places(random.uniform(width, "back", step), hunt.changed, count)
+    forth = _places(random.uniform(width, "forth", step), spare.clamp_min(1), count)
     # Samples that swap fewer than others swap one more column, which is none, with itself.
     void = len(hunt.order[0])
     back = torch.where(back < 0, void, back)
     forth = torch.where(forth < 0, void, forth + hunt.changed[:, None])
+    forth = torch.where((spare > 0)[:, None], forth, back)
     order, point, x = (_padded(part) for part in (hunt.order, hunt.point, hunt.x))
     order[:, void] = void
     leave, enter = order.gather(1, back), order.gather(1, forth)

@@ -74,3 +74,14 @@ def test_training_options_are_those_of_the_contract() -> None:
     """Every field of Training can be set on every model."""
     text = "mlp:epochs=2,batch_size=3,learning_rate=0.5,weight_decay=0.1,optimizer=sgd,patience=1"
     assert read_recipe(text).training == Training(2, 3, 0.5, 0.1, "sgd", 1)
+
+
+def test_the_same_safeguard_twice_is_refused_unless_its_options_differ() -> None:
+    """The second would do nothing new, or is a slip; spelt-out defaults are the same options."""
+    for text in ("mlp+abstain+abstain", "mlp+trades+trades"):
+        with pytest.raises(BadOption, match="stands there twice with the same options"):
+            read_recipe(text)
+    epsilon = read_recipe("mlp+trades").safeguards[0].text
+    with pytest.raises(BadOption, match="trades stands there twice"):
+        read_recipe(f"mlp+trades+{epsilon}")
+    assert len(read_recipe("mlp+output_rounding:decimals=2+output_rounding").safeguards) == 2

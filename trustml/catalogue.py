@@ -22,6 +22,7 @@ ROOMS = {
     "inspection": "inspections",
     "target": "targets",
 }
+COUNTERMEASURE = "countermeasure"
 Words = dict[str, ast.expr]
 
 
@@ -40,6 +41,23 @@ class Entry:
 def built_in(kind: str) -> list[Entry]:
     """Return the plugins that come with trustml, by name."""
     return sorted(_entries(kind), key=lambda entry: entry.name)
+
+
+def countermeasures() -> list[Entry]:
+    """Return what a service can do against thieves: no plugins, but named with options as these."""
+    body = _body("countering.py")
+    made = _constants(body)["_MADE"]
+    assert isinstance(made, ast.Dict), "it is a table of names and functions"
+    names = {v.id: k.value for k, v in zip(made.keys, made.values, strict=True)
+             if isinstance(k, ast.Constant) and isinstance(v, ast.Name)}  # fmt: skip
+    return [
+        Entry(
+            COUNTERMEASURE, str(names[node.name]), ast.get_docstring(node) or "",
+            "trustml/countermeasures.py",
+            {name: _text(word) for name, word in _defaults(node).items()}, {},
+        )
+        for node in body if isinstance(node, ast.FunctionDef) and node.name in names
+    ]  # fmt: skip
 
 
 def built_in_names(kind: str) -> list[str]:

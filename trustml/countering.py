@@ -71,44 +71,53 @@ def _read(text: str) -> tuple[str, Mapping[str, Any]]:
 
 
 def _rounded(x: Tensor, random: torch.Generator, /, *, decimals: int = 2) -> Countermeasure:
+    """Probabilities of so many decimals."""
     return Countermeasure(masks=(known.rounded(decimals),))
 
 
 def _top_only(x: Tensor, random: torch.Generator, /) -> Countermeasure:
+    """The highest probability, and 0 for the other classes."""
     return Countermeasure(masks=(known.top_only(),))
 
 
 def _label_only(x: Tensor, random: torch.Generator, /) -> Countermeasure:
+    """The label alone, as a probability of 1."""
     return Countermeasure(masks=(known.label_only(),))
 
 
 def _noisy(x: Tensor, random: torch.Generator, /, *, sigma: float = 0.05) -> Countermeasure:
+    """Probabilities with normal noise, cut at 0 and summed to one again; labels may change."""
     return Countermeasure(masks=(known.noisy(sigma, random),))
 
 
 def _reverse_sigmoid(
     x: Tensor, random: torch.Generator, /, *, beta: float = 0.5, gamma: float = 0.2
 ) -> Countermeasure:
+    """Probabilities bent by a reversed sigmoid (Lee et al. 2018, arXiv:1806.00054)."""
     return Countermeasure(masks=(known.reverse_sigmoid(beta, gamma),))
 
 
 def _misinforming(
     x: Tensor, random: torch.Generator, /, *, threshold: float = 0.6, steepness: float = 50.0
 ) -> Countermeasure:
+    """Misleading answers where the model is unsure (Kariyappa and Qureshi 2020, CVPR)."""
     return Countermeasure(masks=(known.misinforming(threshold, steepness),))
 
 
 def _near_data(x: Tensor, random: torch.Generator, /, *, share: float = 0.01) -> Countermeasure:
+    """Refuse queries farther from the training data than all but this share of its points."""
     return Countermeasure(gates=(known.near_data(x, share),))
 
 
 def _account(x: Tensor, random: torch.Generator, /, *, queries: int = 1000) -> Countermeasure:
+    """Close the account after so many queries."""
     return Countermeasure(gates=(known.account(queries),))
 
 
 def _monitor(
     x: Tensor, random: torch.Generator, /, *, threshold: float = 0.95, refuses: bool = True
 ) -> Countermeasure:
+    """PRADA: alarm if distances between queries are not normal (Juuti et al. 2019)."""
     return Countermeasure(gates=(known.Monitor(threshold, refuses=refuses),))
 
 

@@ -158,17 +158,24 @@ def split_recipe(text: str) -> list[str]:
 
 
 def _check_safeguards(recipe: Recipe) -> None:
-    """Refuse a safeguard that would come too late.
+    """Refuse a safeguard that would come too late, or once more.
 
     Raises:
-        BadOption: data ones must precede training ones, and these serving ones; what monitors is
-            no part of a model; and nothing is trained where the weights come from a file.
+        BadOption: none twice with the same options; data ones must precede training ones, and
+            these serving ones; what monitors is no part of a model; and nothing is trained where
+            the weights come from a file.
     """
     if watching := recipe.at("monitoring"):
         name = watching[0].plugin.name
         raise BadOption(
             f"{recipe.name}: {name} watches the scanner and the items, so it is no part of a "
             f"model: leave it out here, and give --route scanner --defense {name}"
+        )
+    texts = [choice.text for choice in recipe.safeguards]
+    if twice := [text for number, text in enumerate(texts) if text in texts[:number]]:
+        raise BadOption(
+            f"{recipe.name}: {split_spec(twice[0])[0]} stands there twice with the same options: "
+            f"leave one out, or give them other options"
         )
     ordered = [choice for stage in STAGES for choice in recipe.at(stage)]
     if tuple(ordered) != recipe.safeguards:

@@ -152,17 +152,26 @@ class Service:
         return logits
 
     def _said(self, x: Tensor) -> Tensor:
-        if self._padded:
-            return in_blocks(self._model, x, BLOCK)
-        return torch.cat([in_blocks(self._model, part, len(part)) for part in x.split(BLOCK)])
+        said: list[Tensor] = []
+        try:
+            for part in x.split(BLOCK):
+                said.append(in_blocks(self._model, part, BLOCK if self._padded else len(part)))
+        except Exception:
+            if said and not self._gates:  # the blocks before were answered: let it be known
+                self._tell(x.detach()[: BLOCK * len(said)], self._masked(torch.cat(said).detach()))
+            raise
+        return torch.cat(said)
 
     def _shown(self, x: Tensor, logits: Tensor) -> Tensor:
         for gate in self._gates:
             gate(x, logits.argmax(1))
         shown = self._masked(logits)
+        self._tell(x, shown)
+        return shown
+
+    def _tell(self, x: Tensor, shown: Tensor) -> None:
         for listener in self.listeners:
             listener(x, shown)
-        return shown
 
     def _masked(self, logits: Tensor) -> Tensor:
         if self.terms.answers == Access.LOGITS:

@@ -1,16 +1,21 @@
 """The exam of stealing in the harness: known thefts, terms, budgets, and what verify holds to."""
 
+import copy
 import json
+import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load, save
+from torch import nn
 
 from trustml import registry
 from trustml.benchmarks.discipline import CASES, SAMPLES
@@ -18,8 +23,9 @@ from trustml.benchmarks.exams import checked
 from trustml.benchmarks.harness import RECORDS
 from trustml.benchmarks.plan import Plan
 from trustml.benchmarks.stealing import read_terms
+from trustml.benchmarks.thefts import _transfer
 from trustml.benchmarks.verify import verify
-from trustml.contracts import Access, Record
+from trustml.contracts import Access, Record, Score, Split
 from trustml.errors import BadOption, BrokenClaim, TrustError, UnknownName
 from trustml.files import file_hash
 from trustml.records import to_line
@@ -52,7 +58,8 @@ def test_what_the_terms_do_not_show_cannot_be_stolen(run: Run) -> None:
     """Labels are too little for it, ten queries too few: skipped, with what would do."""
     _, record = run("labels", **VICTIM, stealers=("linear_exact",), terms="answers=labels")
     assert record.status == "skipped"
-    assert "linear_exact" in record.reason
+    assert "linear_exact needs probabilities" in record.reason
+    assert re.search("would do: .*knockoff, linear_labels$", record.reason)
     _, record = run("few", **VICTIM, stealers=("linear_exact",), budget=10)
     assert record.status == "skipped"
     assert "65" in record.reason
@@ -209,11 +216,74 @@ def test_a_theft_that_fails_keeps_what_it_was_told(run: Run, tmp_path: Path) -> 
     _, record = run(**VICTIM, stealers=("broken",))
     assert record.status == "failed"
     assert "lost" in record.reason
+    assert record.reason.endswith("; 12 queries were answered before it stopped")
     assert record.cost.queries == 12
     assert "12 queries were answered" in record.notes[0]
     stored = load((tmp_path / "run" / CASES / record.case / SAMPLES).read_bytes())
     assert (len(stored["asked"]), stored["told"].shape) == (12, (12, 10))
     assert len(list(verify(tmp_path / "run"))) == 2
+
+
+def test_a_victim_that_stops_leaves_what_it_had_answered(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers two blocks of the thief's 200 queries and no more: 128 lie beside the record."""
+    (tmp_path / "tired.py").write_text(
+        "import torch\ndef make():\n"
+        "    weight = torch.rand(64, 10, generator=torch.Generator().manual_seed(0))\n"
+        "    make.left = 10_000\n"
+        "    def answer(x):\n"
+        "        make.left -= len(x)\n"
+        "        if make.left < 0: raise RuntimeError('rate limit')\n"
+        "        return x.flatten(1) @ weight\n"
+        "    return answer\n"
+    )
+
+    def patient(victim: Any, pool: Any, fresh: Any, /, *, random: Any) -> Any:
+        next(m for n, m in sys.modules.items() if n.endswith("_tired")).make.left = 128
+        return victim(pool[:200])
+
+    patient.__doc__ = "Ask."
+    registry.stealer(source="a test", needs=Access.LABELS)(patient)
+    models = (f"{tmp_path / 'tired.py'}:make",)
+    _, record = run(**VICTIM | {"models": models}, stealers=("patient",))
+    assert record.status == "failed"
+    assert "rate limit" in record.reason
+    assert record.reason.endswith("; 128 queries were answered before it stopped")
+    stored = load((tmp_path / "run" / CASES / record.case / SAMPLES).read_bytes())
+    assert (len(stored["asked"]), stored["told"].shape) == (128, (128, 10))
+
+
+def _bench(model: nn.Module) -> Any:
+    """Just what transfer needs: 40 inputs in [0, 1], read rightly by the model itself."""
+    x = torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        y = model(x).argmax(1)
+    split = Split(x, y, torch.arange(40), 10)
+    setting = SimpleNamespace(module=model, split=split, right=torch.ones(40, dtype=torch.bool))
+    dataset = SimpleNamespace(budgets={"linf": 0.02})
+    return SimpleNamespace(setting=setting, dataset=dataset, device=torch.device("cpu"), memory={})
+
+
+def test_transfer_is_of_what_fools_the_copy() -> None:
+    """All of it for the model itself, though the attack fails on some; none for a rock."""
+    torch.manual_seed(0)
+    victim = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    bench = _bench(victim)
+    same = _transfer(copy.deepcopy(victim), bench, 0)
+    assert isinstance(same, Score)
+    assert same.value == 1.0
+    bench.setting.right[:] = False
+    assert "reads no input rightly" in str(_transfer(victim, bench, 0))
+
+
+def test_where_the_copy_is_fooled_nowhere_there_is_no_transfer() -> None:
+    """The budget is far too small to move any answer: nothing could be passed on."""
+    torch.manual_seed(0)
+    victim = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    bench = _bench(victim)
+    bench.dataset.budgets["linf"] = 1e-7
+    assert _transfer(victim, bench, 0) == "pgd:steps=10 makes the copy misread none of 40 inputs"
 
 
 def test_the_verdict_is_by_the_row_when_a_model_cannot_be_had(run: Run) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from trustml.contracts import Domain
 from trustml.data.digits import digits
 from trustml.errors import BadInput, NotApplicable
-from trustml.images import read_image
+from trustml.images import picture_and_change, read_image
 
 PNG = b"\x89PNG"
 QUICK = "mlp:epochs=5,hidden=[16]"
@@ -71,3 +71,25 @@ def test_a_picture_fills_the_box(tmp_path: Path) -> None:
     Image.fromarray(np.array([[[255, 0, 0]]], dtype=np.uint8)).save(tmp_path / "red.png")
     found = read_image(tmp_path / "red.png", Domain((3, 1, 1), 2))
     assert found.flatten().tolist() == [1.0, 0.0, 0.0]
+
+
+def test_why_a_method_is_skipped_is_printed_whole(trustml) -> None:
+    """In a cell of the table the end of it, which says what to do, was cut off."""
+    ended = trustml("explain", "mlp:epochs=2", "--input", "3", "--attribution", "linear_exact")
+    assert ended.code == 0
+    line = next(line for line in ended.out.splitlines() if line.startswith("skipped: "))
+    assert line.startswith("skipped: linear_exact: ")
+    assert line.endswith("it suits models such as 'logistic'")
+
+
+def test_what_was_done_to_a_picture_is_said(trustml, tmp_path: Path) -> None:
+    """30 × 20 in colour for 8 × 8 in grey: both changes; a picture that fits has none."""
+    Image.new("RGB", (30, 20), (200, 10, 10)).save("big.png")
+    ended = trustml("explain", QUICK, "--input", "big.png", "--attribution", "gradient")
+    assert ended.code == 0
+    assert ended.out.splitlines()[1] == (
+        "big.png was made grey from RGB (0.299 R + 0.587 G + 0.114 B) and resized from 30×20 "
+        "to 8×8 pixels (Lanczos, its shape not kept)."
+    )
+    Image.new("L", (8, 8)).save("small.png")
+    assert picture_and_change("small.png", Domain((1, 8, 8), 10))[1] == ""

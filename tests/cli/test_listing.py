@@ -63,3 +63,24 @@ def test_an_unknown_kind_gives_the_nearest(trustml, kind: str) -> None:
     ended = trustml("list", kind)
     assert ended.code == 2
     assert "Known: attack, " in ended.err
+
+
+@pytest.mark.parametrize("kind", ["countermeasure", "countermeasures"])
+def test_countermeasures_are_listed_as_they_can_be_named(trustml, kind: str) -> None:
+    """Every name that --countermeasure takes, with the defaults that canonical() spells out."""
+    from trustml.countering import NAMES, canonical
+
+    ended = trustml("list", kind)
+    assert ended.code == 0
+    assert f"countermeasure ({len(NAMES)})" in ended.out
+    for name in NAMES:
+        assert f"\n  {name}\n" in ended.out
+    assert canonical("monitor") == "monitor:threshold=0.95,refuses=true"
+    assert "options: threshold=0.95, refuses=true" in ended.out
+    assert "trustml list countermeasures" in " ".join(trustml("bench", "--help").out.split())
+
+
+@pytest.mark.parametrize("kind", ["defense", "defenses", "defence"])
+def test_a_defense_is_a_safeguard(trustml, kind: str) -> None:
+    """So it is called on the command line of bench."""
+    assert trustml("list", kind).out.startswith("safeguard (")

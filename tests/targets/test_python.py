@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.targets.conftest import Net, gradient, inputs
+from trustml.benchmarks.setting import told
 from trustml.contracts import Access, Domain
 from trustml.errors import BadInput
 
@@ -43,6 +44,22 @@ class Told(nn.Linear):
 
 def told():
     return Told(64, 10)
+
+def single():
+    weight = torch.ones(64, 10).cumsum(1)
+    return lambda x: x.flatten(1) @ weight
+
+def array():
+    return lambda x: x.flatten(1)[:, :10].numpy()
+
+def tired():
+    count = [0]
+    def answer(x):
+        count[0] += len(x)
+        if count[0] > 30:
+            raise RuntimeError("rate limit")
+        return x.flatten(1)[:, :10]
+    return answer
 
 def nothing():
     return 3
@@ -119,6 +136,7 @@ def test_features_of_a_classifier_are_shown_and_follow_its_copies(
     [
         ("nothing", r"nothing\(\) returned int"),
         ("raises", r"raises\(\) raised KeyError: 'no weights here'"),
+        ("array", r"answers a numpy array: return a torch tensor \(B, K\)"),
         ("absent", "has no function 'absent'; it has .*build, closed, doubled"),
     ],
 )
@@ -168,3 +186,20 @@ def test_what_cannot_be_opened_says_what_to_do(open_target: Any, text: str, said
     """One line each, by the ending."""
     with pytest.raises(BadInput, match=said):
         open_target(text)
+
+
+def test_a_callable_is_asked_in_float32_always(file: Path, open_target: Any) -> None:
+    """Its weights are out of reach, so that float64 inputs would not go with them."""
+    module = open_target(f"{file}:single").module
+    x = inputs(3)
+    assert torch.equal(module(x.double()), module(x))
+    assert module(x.double()).dtype == torch.float32
+
+
+def test_a_model_that_stops_says_after_how_many_inputs(file: Path, open_target: Any) -> None:
+    """24 at its opening (8 twice, 8 for gradients), then 5, and the next 5 are too many."""
+    module = open_target(f"{file}:tired").module
+    module(inputs(5))
+    with pytest.raises(RuntimeError) as raised:
+        module(inputs(5))
+    assert told(raised.value).endswith("; the model had answered 29 inputs before")

@@ -127,7 +127,8 @@ def told(error: BaseException) -> str:
     first = (str(error).strip().splitlines() or [""])[0]
     last = traceback.extract_tb(error.__traceback__)[-1:]
     place = f" ({Path(last[0].filename).name}, line {last[0].lineno})" if last else ""
-    return f"{type(error).__name__}: {first}{place}"
+    added = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+    return f"{type(error).__name__}: {first}{place}{added}"
 
 
 def weights_file(weights: str, keep: Path) -> Path:

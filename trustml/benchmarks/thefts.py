@@ -19,7 +19,8 @@ from trustml.benchmarks.discipline import SAMPLES, Bench
 from trustml.benchmarks.plan import Case
 from trustml.benchmarks.services import alarm_of, here, service, terms_of
 from trustml.benchmarks.setting import blaming
-from trustml.contracts import Cost, Record, Score, Status, Theft
+from trustml.contracts import Access, Cost, Record, Score, Status, Theft
+from trustml.deployment import check_access
 from trustml.errors import BrokenClaim, MethodFailed, NotApplicable, Refused, TrustError
 from trustml.files import write_whole
 from trustml.randomness import keyed
@@ -57,6 +58,8 @@ def examine(case: Case, blank: Record, bench: Bench) -> Record:
 
     began = time.perf_counter()
     try:
+        if stealer.plugin.facts["needs"] <= Access.LOGITS:  # explanations are asked for apart
+            check_access(stealer.plugin, victim.terms.answers)
         with blaming(f"stealer {stealer.plugin.name}"), seeded(case.seed):
             theft = stealer.plugin.function(
                 victim, bench.dataset.validation.x, fresh,
@@ -71,7 +74,12 @@ def examine(case: Case, blank: Record, bench: Bench) -> Record:
     if victim.queries > theft.queries:
         theft = replace(theft, queries=victim.queries)  # what was asked is what counts
     cost = Cost(seconds, queries=float(theft.queries))
-    return _record(replace(blank, cost=cost), bench, case, theft, alarm_of(gates))
+    blank, alarm = replace(blank, cost=cost), alarm_of(gates)
+    try:
+        with blaming(f"judging the copy of {bench.setting.recipe.name}"):
+            return _record(blank, bench, case, theft, alarm)
+    except MethodFailed as error:
+        return _failed(blank, bench, error, told, alarm)
 
 
 def check_claims(case: Case, record: Record, bench: Bench) -> None:
@@ -124,7 +132,10 @@ def _failed(
     turned_away = isinstance(error, Refused) and blank.threat["countermeasure"] != "none"
     known = isinstance(error, NotApplicable) or turned_away
     status: Status = "skipped" if known else "failed"
-    found = replace(blank, status=status, reason=" ".join(str(error).split()))
+    reason = " ".join(str(error).split())
+    if status == "failed":
+        reason = f"{reason}; {told.count or 'no'} queries were answered before it stopped"
+    found = replace(blank, status=status, reason=reason)
     if not told.count:
         return found
     content = save({"asked": torch.cat(told.asked), "told": torch.cat(told.told)})
@@ -152,7 +163,12 @@ def _record(blank: Record, bench: Bench, case: Case, theft: Theft, alarm: int | 
     content = save({name: part.contiguous() for name, part in stored.items()})
     write_whole(bench.home(case.name) / SAMPLES, content)
     scores = _agreements(stored, bench, case.seed) | _queries(stored, bench, case)
-    scores["transfer"] = _transfer(theft.copy, bench, case.seed)
+    passed_on = _transfer(theft.copy, bench, case.seed)
+    notes = [f"certified: {_words(theft.certificate)}"]
+    if isinstance(passed_on, Score):
+        scores["transfer"] = passed_on
+    else:
+        notes.append(f"no transfer: {passed_on}")
     plain = {"worst gap": found.worst_gap, "queries over the least": found.ratio, "alarm": alarm}
     if found.parameters is not None:
         plain["parameter error"] = found.parameters.relative
@@ -161,7 +177,7 @@ def _record(blank: Record, bench: Bench, case: Case, theft: Theft, alarm: int | 
         blank,
         scores=scores | known,
         status="done",
-        notes=(f"certified: {_words(theft.certificate)}",),
+        notes=tuple(notes),
         samples=hashlib.sha256(content).hexdigest(),
     )
 
@@ -233,16 +249,15 @@ def _uniform(bench: Bench, seed: int) -> Tensor:
     return split.low + (split.high - split.low) * spread.to(split.x)
 
 
-def _transfer(copy: nn.Module, bench: Bench, seed: int) -> Score:
-    """Return the share of inputs that, attacked on the copy, the victim misreads.
+def _transfer(copy: nn.Module, bench: Bench, seed: int) -> Score | str:
+    """Return the share of inputs, moved until the copy misreads them, that fool the victim too.
 
-    Raises:
-        NotApplicable: the victim reads nothing rightly.
+    Where there are none, say why: nothing can be passed on then.
     """
     setting, split = bench.setting, bench.setting.split
     rows = setting.right.nonzero().flatten()[:_TRANSFERRED]
     if not len(rows):
-        raise NotApplicable("the victim reads no input rightly, so none can be attacked")
+        return "the victim reads no input rightly, so that none can be attacked"
     some = split.at(rows)
     budget = bench.dataset.budgets.get("linf", 0.1 * (split.high - split.low))
     threat = Lp("linf", budget, split.low, split.high, False)
@@ -254,9 +269,12 @@ def _transfer(copy: nn.Module, bench: Bench, seed: int) -> Score:
         )
     moved = threat.project(moved.to(some.x), some.x)
     victim = here(bench)
-    with frozen(victim), torch.no_grad():
-        said = in_blocks(victim, moved).argmax(1)
-    return metrics.proportion(int((said != some.y).sum()), len(some), "lower")
+    with frozen(victim), frozen(copy), torch.no_grad():
+        fooled = in_blocks(stolen, moved).argmax(1) != some.y
+        both = fooled & (in_blocks(victim, moved).argmax(1) != some.y)
+    if not bool(fooled.any()):
+        return f"{_ATTACK} makes the copy misread none of {len(some)} inputs"
+    return metrics.proportion(int(both.sum()), int(fooled.sum()), "lower")
 
 
 class _Single(nn.Module):

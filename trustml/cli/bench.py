@@ -115,7 +115,8 @@ from trustml.errors import UsageError
     "--countermeasure",
     "countermeasures",
     multiple=True,
-    help="What the victim does against thieves, as name:key=value,… (repeat): tried beside none.",
+    help="What the victim does against thieves, as name:key=value,… (repeat): tried beside none. "
+    "Names: trustml list countermeasures.",
 )
 @click.option("--copy", default="", metavar="MODEL", help="Recipe of a learnt copy.")
 @click.option(

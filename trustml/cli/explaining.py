@@ -16,7 +16,7 @@ from trustml.benchmarks.setting import blaming, load_data
 from trustml.contracts import Classifier, Dataset
 from trustml.errors import BadInput, BadOption, NotApplicable
 from trustml.files import write_whole
-from trustml.images import read_image
+from trustml.images import picture_and_change
 from trustml.recipes import Choice, choose, read_recipe
 from trustml.reports.heat_maps import heat_maps
 from trustml.reports.tables import console, number, plain_table
@@ -57,7 +57,8 @@ def print_explanation(
     methods = [choose("attribution", text) for text in attributions]
     recipe, where = read_recipe(model), device_of(device)
     dataset = load_data(data, data_dir)
-    x = _input(asked, dataset).to(where)
+    x, change = _input(asked, dataset)
+    x = x.to(where)
     with blaming(f"model {recipe.name}"):
         module = trained(recipe, dataset, seed, where).module
         with torch.no_grad():
@@ -71,6 +72,8 @@ def print_explanation(
     )  # fmt: skip
     name, share = dataset.class_names[wanted], float(probabilities[wanted])
     click.echo(f"{recipe.name} gives {name!r} a probability of {100 * share:.1f} %.")
+    if change:
+        click.echo(f"{asked} was {change}.")
     maps = _print_methods(question, methods, f"{recipe.name} on {asked}")
     if maps and x.dim() == 4:
         path = out or Path(f"explained-{Path(asked).stem}.png")
@@ -82,29 +85,33 @@ def _print_methods(question: Question, methods: list[Choice], title: str) -> dic
     """Print each method's completeness error and seconds; return the maps."""
     table = plain_table(title, "method", ["completeness\nerror ↓", "s"])
     maps: dict[str, Tensor] = {}
+    skipped: list[str] = []
     for method in methods:
         try:
             found = examine(question, method, metrics=(_COMPLETE,))
         except NotApplicable as error:
-            table.add_row(method.plugin.name, f"skipped: {error}")
+            table.add_row(method.plugin.name, "skipped")
+            skipped.append(f"skipped: {method.plugin.name}: {' '.join(str(error).split())}")
             continue
         maps[method.plugin.name] = found.explained.maps
         gap = found.measured.get(_COMPLETE)
         shown = number(gap.score.value) if gap else "–"
         table.add_row(method.plugin.name, shown, f"{found.cost.seconds:.2f}")
     console().print(table)
+    for line in skipped:  # beside the table: a cell would cut it
+        click.echo(line)
     return maps
 
 
-def _input(asked: str, dataset: Dataset) -> Tensor:
-    """Return the picture, or the row of the test set, (1, *S).
+def _input(asked: str, dataset: Dataset) -> tuple[Tensor, str]:
+    """Return the picture, or the row of the test set, (1, *S), and what was done to it.
 
     Raises:
         BadInput: no such file, no picture, or no such row.
     """
     if not asked.isdecimal():
-        return read_image(asked, dataset.test.domain)
+        return picture_and_change(asked, dataset.test.domain)
     row = int(asked)
     if row >= len(dataset.test):
         raise BadInput(f"--input {row}: the test set has rows 0 to {len(dataset.test) - 1}")
-    return dataset.test.x[row : row + 1]
+    return dataset.test.x[row : row + 1], ""

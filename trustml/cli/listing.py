@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 
 import click
 
-from trustml.catalogue import ROOMS, Entry, built_in
+from trustml.catalogue import COUNTERMEASURE, ROOMS, Entry, built_in, countermeasures
 from trustml.errors import UnknownName
 
 
@@ -17,15 +17,17 @@ def print_listing(kind: str | None, plugins: tuple[str, ...], as_json: bool) -> 
         UnknownName: there is no such kind.
         BadInput: a plugin file does not load.
     """
-    # People write both "attack" and "attacks".
-    singular = {room: name for name, room in ROOMS.items()} | {f"{name}s": name for name in ROOMS}
-    if kind is not None and kind not in ROOMS:
+    known = [*ROOMS, COUNTERMEASURE]
+    # People write both "attack" and "attacks", and what `bench` calls --defense is a safeguard.
+    singular = {room: name for name, room in ROOMS.items()} | {f"{name}s": name for name in known}
+    singular |= dict.fromkeys(("defense", "defence", "defences"), "safeguard")
+    if kind is not None and kind not in known:
         kind = singular.get(kind, kind)
-    if kind is not None and kind not in ROOMS:
-        raise UnknownName.of("kind of plugin", kind, ROOMS)
-    kinds = [kind] if kind else list(ROOMS)
+    if kind is not None and kind not in known:
+        raise UnknownName.of("kind of plugin", kind, known)
+    kinds = [kind] if kind else known
     found, failures = _guests(plugins)
-    entries = [e for k in kinds for e in [*built_in(k), *(g for g in found if g.kind == k)]]
+    entries = [e for k in kinds for e in [*_own(k), *(g for g in found if g.kind == k)]]
     if as_json:
         for entry in entries:
             click.echo(json.dumps(asdict(entry), ensure_ascii=False))
@@ -33,6 +35,10 @@ def print_listing(kind: str | None, plugins: tuple[str, ...], as_json: bool) -> 
         _print(kinds, entries)
     for package, reason in failures.items():
         click.echo(f"Plugin package {package!r} does not load: {reason}", err=True)
+
+
+def _own(kind: str) -> list[Entry]:
+    return countermeasures() if kind == COUNTERMEASURE else built_in(kind)
 
 
 def _guests(plugins: tuple[str, ...]) -> tuple[list[Entry], dict[str, str]]:

@@ -30,7 +30,10 @@ def theft_tables(group: Sequence[Record], model: str, data: str) -> Iterator[Ren
     for record, label in zip(group, labels, strict=True):
         table.add_row(label, *(_cells(record) if record.status == "done" else [record.status]))
         costs.add_row(label, *_cost_cells(record))
-    table.caption = "error: relative, modulo what no answer tells; transfer: of attacks on the copy"
+    table.caption = (
+        "error: relative, modulo what no answer tells;\n"
+        "transfer: of what fools the copy (attacked on it), what fools the victim"
+    )
     costs.caption = (
         "to 99 %: queries to that agreement on the test set; exact: every test and uniform input;\n"
         "× without: queries at equal agreement, beside the same thief where nothing is done"
@@ -61,7 +64,8 @@ def verdict(group: Sequence[Record], labels: Sequence[str]) -> str:
 
 def _cells(record: Record) -> list[str]:
     def share(name: str) -> str:
-        return f"{100 * record.scores[name].value:.1f}"
+        score = record.scores.get(name)
+        return DASH if score is None else f"{100 * score.value:.1f}"
 
     return [
         share("agreement (test)"), share("agreement (uniform)"), share("accuracy of the copy"),

@@ -65,7 +65,7 @@ def auto(
     facts = {
         "method": name,
         "fingerprint queries": seen.queries,
-        "checks that the copy answers alike": share,
+        "checks that the copy answers alike": f"{round(share * len(labels))} of {len(labels)}",
         "failed before": tried or "nothing",
     }
     earlier = tuple(_later(part, spent - theft.queries) for part in theft.earlier)

@@ -57,6 +57,8 @@ class Deployed(nn.Module):
         self.builder = found.builder
         self.describes, self.digest, self.notes = found.describes, found.digest, found.notes
         self.remote = found.remote
+        # How many inputs: said where the model raises, so that one sees where its patience ends.
+        self.answered = 0
         self.class_names, self.access = reading.names, reading.says
         # The model's own, where nobody has said what the data call them.
         self.own_names: tuple[str, ...] = ()
@@ -68,7 +70,17 @@ class Deployed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, log probabilities, or one-hot labels (B, K)."""
-        return self.reading.logits(self.body(self.prepare(x)))
+        return self.reading.logits(self._said(x))
+
+    def _said(self, x: Tensor) -> Any:
+        try:
+            said = self.body(self.prepare(x))
+        except Exception as error:
+            error.add_note(f"the model had answered {self.answered} inputs before")
+            raise
+        if isinstance(x, Tensor):  # not where it is traced for a certificate
+            self.answered += len(x)
+        return said
 
     def _features(self, x: Tensor) -> Tensor:
         body: Any = self.body
@@ -90,7 +102,7 @@ class Deployed(nn.Module):
     def answers(self, x: Tensor) -> Tensor:
         """Return what the model itself says: logits, probabilities, or one-hot labels (B, K)."""
         with torch.no_grad():
-            return self.reading.answers(self.body(self.prepare(x)))
+            return self.reading.answers(self._said(x))
 
     def _load_from_state_dict(self, state: Any, prefix: str, *rest: Any) -> None:
         """Refuse the weights of another model: kept weights say whose they are."""
@@ -127,6 +139,7 @@ def target_of(found: Found, domain: Domain | None, interface: Interface) -> Targ
     if len(once) != len(inputs):
         raise BadInput(f"the model gave {len(once)} answers to {len(inputs)} inputs")
     module = Deployed(found, prepare, reading)
+    module.answered = 2 * len(inputs)
     module.own_names = () if interface.classes else found.class_names
     if reading.says != Access.LABELS and _flows(module, inputs):
         module.access = Access.GRADIENTS

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
@@ -139,6 +140,11 @@ def first_tensor(raw: Any) -> Any:
         return raw
     if isinstance(getattr(raw, "logits", None), Tensor):
         return raw.logits
+    if isinstance(raw, np.ndarray):
+        raise BadInput(
+            "the model answers a numpy array: return a torch tensor (B, K), such as "
+            "torch.from_numpy(array)"
+        )
     parts = list(raw.values()) if isinstance(raw, Mapping) else raw
     tensors = [part for part in parts if isinstance(part, Tensor)] if _is_list(parts) else []
     if len(tensors) != 1:

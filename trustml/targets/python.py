@@ -35,8 +35,9 @@ def python(
 ) -> Target:
     """The model that `file.py:function` or `package.module:function` returns; its code is run.
 
-    The function takes nothing and returns an nn.Module, or anything that maps inputs (B, *S) to
-    answers. Weights are read as tensors alone: no code in their file is ever run.
+    The function takes nothing and returns an nn.Module, or a callable that maps a float32 tensor
+    (B, *S) to a tensor (B, K). Weights are read as tensors alone: no code in their file is ever
+    run.
 
     Raises:
         BadInput: no such function, or what it returns is no model; weights of another model.
@@ -49,12 +50,27 @@ def python(
             raise BadInput(f"weights={weights}: {factory} returns no nn.Module to load them into")
         load_weights(body, weights)
     state = weights_hash(body) if isinstance(body, nn.Module) else ""
+    if not isinstance(body, nn.Module):
+        body = _Single(body)
     source = Path(inspect.getsourcefile(function) or "")
     parts = f"{file_hash(source) if source.is_file() else ''} {state}"
     digest = hashlib.sha256(parts.encode()).hexdigest()
     told = f"Python {factory}" + (f" with {weights}" if weights else "")
     found = Found(body, told, digest, builder=lambda seed: _anew(function, factory, seed))
     return target_of(found, domain, interface)
+
+
+class _Single:
+    """A callable, asked in float32 always: nobody else can turn its weights into float64."""
+
+    def __init__(self, body: Any) -> None:
+        self.body = body
+        if inspect.ismethod(getattr(body, "features", None)):
+            self.features = body.features
+
+    def __call__(self, x: Tensor, /) -> Any:
+        """Return what it says to x (B, *S)."""
+        return self.body(x.float())
 
 
 def _function(factory: str) -> Callable[[], Any]:

@@ -261,7 +261,7 @@ def _bench(model: nn.Module) -> Any:
         y = model(x).argmax(1)
     split = Split(x, y, torch.arange(40), 10)
     setting = SimpleNamespace(module=model, split=split, right=torch.ones(40, dtype=torch.bool))
-    dataset = SimpleNamespace(budgets={"linf": 0.02})
+    dataset = SimpleNamespace(budgets={"linf": 0.06})
     return SimpleNamespace(setting=setting, dataset=dataset, device=torch.device("cpu"), memory={})
 
 

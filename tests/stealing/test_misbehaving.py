@@ -1,5 +1,6 @@
 """Victims that misbehave are named, whoever robs them; what was paid for is not lost."""
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -132,6 +133,8 @@ def test_rounding_that_was_not_stated() -> None:
         rob("linear_exact", Service(logits, DOMAIN, terms(""), masks=masks))
     theft = rob("auto", Service(logits, DOMAIN, terms(""), masks=masks))
     assert theft.certificate["method"] == "linear_rounded"
+    alike = theft.certificate["checks that the copy answers alike"]
+    assert re.fullmatch(r"(3\d|40) of 40", alike), "as counts, not as a bare share"
     with torch.no_grad():
         alike = theft.copy(POOL).argmax(1) == logits(POOL).argmax(1)
     assert float(alike.double().mean()) > 0.95

@@ -78,7 +78,7 @@ def test_why_a_method_is_skipped_is_printed_whole(trustml) -> None:
     ended = trustml("explain", "mlp:epochs=2", "--input", "3", "--attribution", "linear_exact")
     assert ended.code == 0
     line = next(line for line in ended.out.splitlines() if line.startswith("skipped: "))
-    assert line.startswith("skipped: linear_exact: ")
+    assert line.startswith("skipped: linear_exact: the model's logits")
     assert line.endswith("it suits models such as 'logistic'")
 
 

@@ -91,7 +91,8 @@ def _print_methods(question: Question, methods: list[Choice], title: str) -> dic
             found = examine(question, method, metrics=(_COMPLETE,))
         except NotApplicable as error:
             table.add_row(method.plugin.name, "skipped")
-            skipped.append(f"skipped: {method.plugin.name}: {' '.join(str(error).split())}")
+            name, said = method.plugin.name, " ".join(str(error).split())
+            skipped.append(f"skipped: {name}: {said.removeprefix(f'{name}: ')}")
             continue
         maps[method.plugin.name] = found.explained.maps
         gap = found.measured.get(_COMPLETE)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from trustml.benchmarks.discipline import Discipline
 from trustml.benchmarks.inspection_cases import check_claims, examine, read
 from trustml.benchmarks.plan import Case, Plan, anywhere, labels, unique
+from trustml.benchmarks.routes import check_poison
 from trustml.contracts import Dataset
 from trustml.errors import BadOption
 from trustml.recipes import choose, read_recipe
@@ -30,6 +31,8 @@ def check(plan: Plan) -> Plan:
             f"oddest of {plan.controls + 1} models is no rarer than 1 in {plan.controls + 1}; give "
             f"--controls {least} or more, or a higher rate"
         )
+    for text in plan.poisons:
+        check_poison(plan, choose("poison", text))
     texts = [one for text in plan.inspections for one in _named(text)]
     return replace(
         plan,

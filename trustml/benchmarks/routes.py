@@ -26,7 +26,7 @@ def check(plan: Plan) -> Plan:
     """
     routes, poisons = _resolved(plan)
     for poison in poisons:
-        _check_poison(plan, poison)
+        check_poison(plan, poison)
     return replace(
         plan,
         routes=unique(anywhere(route).text for route in routes),
@@ -76,7 +76,7 @@ def _resolved(plan: Plan) -> tuple[list[Choice], list[Choice]]:
     return routes, poisons
 
 
-def _check_poison(plan: Plan, poison: Choice) -> None:
+def check_poison(plan: Plan, poison: Choice) -> None:
     """Refuse a poison of models that learn nothing any more, or of no share of the data."""
     name, rate = poison.plugin.name, poison.options.get("rate")
     if isinstance(rate, float | int) and not 0 <= rate <= 1:

@@ -79,6 +79,15 @@ def need_between(owner: str, low: float, high: float, **options: float) -> None:
             )
 
 
+def inputs_of(outputs: Outputs) -> Tensor:
+    """Return the inputs (B, *S).
+
+    Raises:
+        BadInput: one of their entries is not a finite number.
+    """
+    return _finite(outputs.x, "inputs")
+
+
 def _finite(values: Tensor, name: str) -> Tensor:
     if not bool(values.isfinite().all()):
         rows = (~values.isfinite()).sum().item()

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from trustml.contracts import Classifier, Outputs
-from trustml.detectors._parts import Scorer, need_rows
+from trustml.detectors._parts import Scorer, inputs_of, need_rows
 from trustml.detectors._reading import answers, bounds_of
 from trustml.errors import BadOption, UnknownName
 from trustml.registry import detector
@@ -43,13 +43,14 @@ def strip(
         raise UnknownName.of("blend of strip", blend, ("sum", "mean"))
     need_rows(train, "training")
     lot = torch.randperm(len(train.x), generator=Generator().manual_seed(SEED))[:overlays]
-    over, (low, high) = train.x[lot.to(train.x.device)], bounds_of(train)
+    over, (low, high) = inputs_of(train)[lot.to(train.x.device)], bounds_of(train)
 
     def laid(x: Tensor, one: Tensor) -> Tensor:
         return (x + (one - low)).clamp(low, high) if blend == "sum" else (x + one) / 2
 
     def score(outputs: Outputs) -> Tensor:
-        found = [entropy(answers(model, laid(outputs.x, one.to(outputs.x)))) for one in over]
+        x = inputs_of(outputs)
+        found = [entropy(answers(model, laid(x, one.to(x)))) for one in over]
         return -torch.stack(found).mean(0)
 
     return score

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 # What each server's environment holds, and what trains, saves and answers in it.
 _PACKAGES = {
     "mlserver": ("mlserver>=1.7,<1.8", "mlserver-sklearn>=1.7,<1.8"),
-    "mlflow": ("mlflow-skinny>=3", "scikit-learn", "pandas", "fastapi", "uvicorn", "scipy"),
+    "mlflow": ("mlflow-skinny>=3", "scikit-learn", "skops", "pandas", "fastapi", "uvicorn"),
 }
 _TRAINED = """
 import sys, numpy as np

@@ -77,7 +77,11 @@ def _resolved(plan: Plan) -> tuple[list[Choice], list[Choice]]:
 
 
 def check_poison(plan: Plan, poison: Choice) -> None:
-    """Refuse a poison of models that learn nothing any more, or of no share of the data."""
+    """Refuse a poison of models that learn nothing any more, or of no share of the data.
+
+    Raises:
+        BadOption: it is one of these.
+    """
     name, rate = poison.plugin.name, poison.options.get("rate")
     if isinstance(rate, float | int) and not 0 <= rate <= 1:
         raise BadOption(f"{name}: rate={rate:g} is not allowed: it is a share from 0 to 1")

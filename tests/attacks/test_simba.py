@@ -3,38 +3,16 @@
 import pytest
 import scipy.fft
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from tests.attacks.two_classes import IDS, SAMPLES, least, linear
 from trustml.access import Handed
-from trustml.affine import minimal_distance
 from trustml.attacks._windows import plane_of
 from trustml.attacks.simba import Basis, simba
 from trustml.contracts import Access
 from trustml.errors import BadOption, MethodFailed
 from trustml.randomness import keyed
 from trustml.threats import Lp
-
-SAMPLES = 12
-IDS = torch.arange(SAMPLES)
-
-
-def linear(shape: tuple[int, ...]) -> tuple[nn.Module, Tensor, Tensor]:
-    """A random linear classifier of two classes, inputs in [0.3, 0.7], its answers as labels."""
-    generator = torch.Generator().manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(torch.Size(shape).numel(), 2))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator))
-        x = 0.3 + 0.4 * torch.rand(SAMPLES, *shape, generator=generator)
-        model[1].bias -= model(x).mean(0)
-        return model, x, model(x).argmax(1)
-
-
-def least(model: nn.Module, x: Tensor, y: Tensor, norm: str) -> Tensor:
-    layer = model[1]
-    return minimal_distance(
-        layer.weight.double(), layer.bias.double(), x, y, norm, (0.0, 1.0)
-    ).detach()
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4), (12,)], ids=str)

@@ -23,13 +23,13 @@ FLOORS = (
     (
         "access", "affine", "asking", "baselines", "catalogue", "convolutions", "countering",
         "countermeasures", "deployment", "facts", "files", "fingerprint", "geometry", "images",
-        "options", "oracle", "precision", "progress", "provenance", "randomness", "recipes",
-        "records", "registry", "replay", "splits", "symmetry", "threats", "victim",
+        "ledger", "options", "oracle", "precision", "progress", "provenance", "randomness",
+        "recipes", "records", "registry", "replay", "splits", "symmetry", "threats", "victim",
     ),
     (
         "bayes", "bootstrap", "bounds", "calibration", "chains", "confidence", "conformal",
         "fitted", "gate", "guarding", "metrics", "partners", "promotion", "ranks", "separation",
-        "store", "training", "weights",
+        "store", "training", "weights", "beyond", "measures",
     ),
     (
         "attacks", "attributions", "data", "detectors", "models", "poisoning", "stealing",

@@ -87,6 +87,15 @@ def is_remote(module: nn.Module) -> bool:
     return any(getattr(part, "remote", False) for part in module.modules())
 
 
+def allowance(module: nn.Module) -> tuple[float, int]:
+    """Return how many requests a second its server may be sent, 0 for any, and inputs in each."""
+    for part in module.modules():
+        manner = getattr(part, "manner", None)
+        if manner is not None:
+            return float(manner.rate), int(manner.batch)
+    return 0.0, 1
+
+
 def check_names(module: nn.Module, wanted: tuple[str, ...]) -> None:
     """Check that a deployed model numbers the classes as the data do, where it names them.
 

@@ -171,7 +171,9 @@ def test_every_plan_can_be_carried_out(depth: str, access: Access) -> None:
         assert (item.plan is None) == bool(item.reason)
         if item.plan is not None:
             checked(item.plan)
-    forwards, backwards = work(items, subject, 1000)
+    forwards, backwards = (
+        sum(part) for part in zip(*(work(i, subject) for i in items), strict=True)
+    )
     assert forwards > 0
     assert (backwards > 0) == (access == Access.GRADIENTS)
 

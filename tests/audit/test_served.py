@@ -5,58 +5,20 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 import skops.io
-import torch
 from click.testing import CliRunner, Result
 from sklearn.linear_model import LogisticRegression
 
 from tests.targets.servers import StandIn
-from trustml.audit.sections import DEPTHS, Subject
+from trustml.audit.sections import Subject
 from trustml.benchmarks import harness
 from trustml.cli.main import cli
-from trustml.contracts import Dataset
-from trustml.data.digits import digits
 from trustml.errors import BadInput, TrustError
-from trustml.targets import _http
-
-
-@pytest.fixture(scope="module")
-def data() -> Dataset:
-    return digits(folder=None)
-
-
-@pytest.fixture(scope="module")
-def fitted(data: Dataset) -> LogisticRegression:
-    model = LogisticRegression(C=0.1, max_iter=200)
-    return model.fit(data.train.x.flatten(1).numpy(), data.train.y.numpy())
-
-
-@pytest.fixture
-def served(fitted: LogisticRegression, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    """The regression behind a server that answers probabilities."""
-    monkeypatch.setattr(_http, "_FIRST_WAIT", 0.0025)
-    stand_in = StandIn(
-        lambda x: torch.from_numpy(fitted.predict_proba(x.flatten(1).numpy())).float(), shape=[64]
-    )
-    yield stand_in
-    stand_in.stop()
-
-
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A depth below quick: the same sections on a tenth of the samples and queries."""
-
-    def by_depth(subject: Subject, *values: Any) -> Any:
-        value = values[DEPTHS.index(subject.depth)]
-        return max(6, value // 10) if isinstance(value, int) and value > 20 else value
-
-    monkeypatch.setattr(Subject, "by_depth", by_depth)
 
 
 def _audit(*words: str) -> Result:

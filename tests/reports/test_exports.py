@@ -8,8 +8,9 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner
 
-from trustml.audit.auditing import AUDIT, FINDINGS
+from trustml.audit.auditing import FINDINGS
 from trustml.audit.findings import Finding, numbered
+from trustml.audit.preparing import AUDIT
 from trustml.audit.replaying import Replay, named
 from trustml.benchmarks.plan import Plan
 from trustml.cli.main import cli

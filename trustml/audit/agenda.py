@@ -1,4 +1,4 @@
-"""The sections of an audit, in the order in which they are read and run."""
+"""The sections of an audit, in the order in which they are read and run, and what they take."""
 
 from dataclasses import dataclass
 
@@ -16,6 +16,8 @@ from trustml.errors import NotApplicable
 SECTIONS: tuple[Section, ...] = (
     ROBUSTNESS, BLACK_BOX, STEALING, DOUBT, PHYSICAL, BACKDOOR, EXPLAINING,
 )  # fmt: skip
+# What a section asks of a server before anything else: it opens the model.
+_OPENING = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,25 @@ class Item:
     section: Section
     plan: Plan | None
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long a model takes for one input.
+
+    Args:
+        together: seconds of a forward pass, where many inputs are asked about at once.
+        alone: the same of one input asked about alone: over a wire it is the whole way there.
+        back: seconds of a backward pass.
+        rate: requests a second that a server allows; 0 sets no limit.
+        batch: inputs a request holds at most.
+    """
+
+    together: float
+    alone: float
+    back: float = 0.0
+    rate: float = 0.0
+    batch: int = 1
 
 
 def agenda(base: Plan, subject: Subject) -> list[Item]:
@@ -38,12 +59,20 @@ def agenda(base: Plan, subject: Subject) -> list[Item]:
     return found
 
 
-def work(items: list[Item], subject: Subject, inputs: int) -> tuple[float, float]:
-    """Return the forward and backward passes that the sections take at most, of single inputs."""
-    forwards, backwards = 0.0, 0.0
-    for item in items:
-        if item.plan is not None:
-            count = min(item.plan.limit or inputs, inputs)
-            there, back = item.section.passes(item.plan, subject)
-            forwards, backwards = forwards + count * there, backwards + count * back
-    return forwards, backwards
+def work(item: Item, subject: Subject) -> tuple[float, float]:
+    """Return the forward and backward passes of single inputs that a section takes at most."""
+    if item.plan is None:
+        return 0.0, 0.0
+    there, back = item.section.passes(item.plan, subject)
+    return there + subject.inputs(item.plan) + (_OPENING if subject.remote else 0), back
+
+
+def seconds(item: Item, subject: Subject, pace: Pace) -> float:
+    """Return how long a section takes at most, by the pace and by the rate that a server allows."""
+    there, back = work(item, subject)
+    alone = item.section.alone
+    taken = there * (pace.alone if alone else pace.together) + back * pace.back
+    if item.plan is None or not pace.rate:
+        return taken
+    rows = 1 if alone else min(pace.batch, subject.inputs(item.plan))
+    return max(taken, there / rows / pace.rate)

@@ -62,8 +62,9 @@ def _severity(alarm: bool, times: float) -> Severity:
 
 def _passes(plan: Plan, subject: Subject) -> tuple[float, float]:
     # Of the model itself and of each control, and what training one takes.
-    each = (250.0 if "all" in plan.inspections else 215.0) + 30.0 * subject.training / 300
-    return each * (plan.controls + 1), each * (plan.controls + 1)
+    each = 250.0 if "all" in plan.inspections else 215.0
+    count = (each * subject.inputs(plan) + 30.0 * subject.training) * (plan.controls + 1)
+    return count, count
 
 
 BACKDOOR = Section("backdoor", "A trigger trained into it", _plan, _judged, _passes)

@@ -44,7 +44,7 @@ def _finding(record: Record) -> Finding:
 
 
 def _passes(plan: Plan, subject: Subject) -> tuple[float, float]:
-    return float(plan.budget * len(plan.attacks)), 0.0
+    return float(plan.budget * len(plan.attacks) * subject.inputs(plan)), 0.0
 
 
 BLACK_BOX = Section("black_box", "Fooled by who only asks", _plan, _judged, _passes)

@@ -59,7 +59,8 @@ def _stability(record: Record) -> Finding:
 
 
 def _passes(plan: Plan, subject: Subject) -> tuple[float, float]:
-    return 2500.0 * (len(plan.attributions) + 3), 250.0 * (len(plan.attributions) + 3)
+    methods = (len(plan.attributions) + 3) * subject.inputs(plan)
+    return 2500.0 * methods, 250.0 * methods
 
 
 EXPLAINING = Section("explaining", "Explanations that can be relied on", _plan, _judged, _passes)

@@ -34,7 +34,7 @@ def _judged(records: Sequence[Record]) -> Iterator[Finding]:
 
 def _passes(plan: Plan, subject: Subject) -> tuple[float, float]:
     # Each route prepares itself by about 100 steps over the samples it sees.
-    return 600.0, 400.0
+    return 600.0 * subject.inputs(plan), 400.0 * subject.inputs(plan)
 
 
 PHYSICAL = Section("physical", "Fooled through scanner and sticker", _plan, _judged, _passes)

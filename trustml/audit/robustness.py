@@ -94,7 +94,8 @@ def _budget(record: Record) -> str:
 
 def _passes(plan: Plan, subject: Subject) -> tuple[float, float]:
     # A robust model, on which nothing ends early, takes the whole schedule.
-    return 900.0 * len(plan.norms), 150.0 * len(plan.norms)
+    count = len(plan.norms) * subject.inputs(plan)
+    return 900.0 * count, 150.0 * count
 
 
 ROBUSTNESS = Section("robustness", "Fooled by who knows all of it", _plan, _judged, _passes)

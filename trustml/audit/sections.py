@@ -24,6 +24,10 @@ class Subject:
         budgets: norms that the data have a usual budget for.
         linear: whether the fingerprint says that the model is affine.
         training: how many training samples the data have.
+        validation: how many validation samples.
+        tests: how many test samples.
+        outside: how many sets of inputs of no class go with the data.
+        remote: whether a server answers, which is asked over a wire.
     """
 
     access: Access
@@ -32,10 +36,18 @@ class Subject:
     budgets: tuple[str, ...]
     linear: bool = False
     training: int = 0
+    validation: int = 0
+    tests: int = 1000
+    outside: int = 0
+    remote: bool = False
 
     def by_depth(self, quick: T, standard: T, thorough: T) -> T:
         """Return the value of the audit's depth."""
         return (quick, standard, thorough)[DEPTHS.index(self.depth)]
+
+    def inputs(self, plan: Plan) -> int:
+        """Return how many test inputs a plan examines."""
+        return min(plan.limit or self.tests, self.tests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +60,8 @@ class Section:
         plan: the base plan (model, data, seed, device) with what this section asks for; raises
             NotApplicable with the reason where it cannot examine such a model.
         judged: the findings of its records.
-        passes: at most so many forward and backward passes an examined input, for an estimate.
+        passes: at most so many forward and backward passes of single inputs, for an estimate.
+        alone: whether inputs may be asked about one by one, and not many at once.
     """
 
     name: str
@@ -56,3 +69,4 @@ class Section:
     plan: Callable[[Plan, Subject], Plan]
     judged: Callable[[Sequence[Record]], Iterator[Finding]]
     passes: Callable[[Plan, Subject], tuple[float, float]]
+    alone: bool = False

@@ -6,6 +6,7 @@ from dataclasses import replace
 from trustml.audit.findings import Finding, Severity, done
 from trustml.audit.sections import Section, Subject
 from trustml.benchmarks.plan import Plan
+from trustml.benchmarks.theft import UNIFORM
 from trustml.contracts import Access, Record
 
 # Agreement on test inputs from which on a copy is that good a copy.
@@ -45,8 +46,9 @@ def _finding(record: Record) -> Finding:
 
 
 def _passes(plan: Plan, subject: Subject) -> tuple[float, float]:
-    # Queries in all, not an input.
-    return plan.budget / max(1, plan.limit or 10_000), 0.0
+    # The thief's queries, then its victim's answers to what the copy is judged by, asked up to five
+    # times, and what tells whether the victim is affine.
+    return float(plan.budget + 5 * (subject.inputs(plan) + UNIFORM) + 2000), 0.0
 
 
-STEALING = Section("stealing", "Stolen by asking", _plan, _judged, _passes)
+STEALING = Section("stealing", "Stolen by asking", _plan, _judged, _passes, alone=True)

@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from trustml.audit import auditing
-from trustml.audit.auditing import Outcome, Prepared
+from trustml.audit.auditing import Outcome
 from trustml.audit.findings import SEVERITIES, Severity, at_least
+from trustml.audit.preparing import AUDIT, Prepared, prepared, resumed
 from trustml.audit.replaying import named, replay
 from trustml.benchmarks.plan import Plan
 from trustml.cli.targeting import target_text
@@ -38,16 +39,16 @@ def run_audit(
     limit = severity(fail_on) if fail_on else None
     resume = words.pop("resume")
     depth = words.pop("depth")
-    runs = words.pop("runs")
+    runs, budget = words.pop("runs"), words.pop("budget")
     model = target_text(model or "", words) or None
     if resume is not None:
-        found = auditing.resumed(Path(resume))
+        found = resumed(Path(resume), budget)
     else:
         if model is None:
             raise BadInput("no model to audit; name one: trustml audit MODEL --data DATA")
         recipe = recognised(model) or model
         home = folder if folder is not None else _new(runs, recipe, words["data"])
-        found = auditing.prepared(Plan(models=(recipe,), **words), depth, home)
+        found = prepared(Plan(models=(recipe,), **words), depth, home, budget or 0)
     if not as_json:
         _announce(found)
     outcomes = []
@@ -74,7 +75,7 @@ def write_report(folder: Path, form: str, fail_on: str) -> None:
     Raises:
         UsageError: no such form, or the folder holds neither.
     """
-    if (folder / auditing.AUDIT).is_file():
+    if (folder / AUDIT).is_file():
         page = form == "page"
         path = write_audit_page(folder) if page else export(folder, form, severity(fail_on))
     elif form == "page":
@@ -134,12 +135,22 @@ def _announce(found: Prepared) -> None:
         if item.plan is None:
             click.echo(f"not examined: {item.section.title}: {item.reason}")
     minutes = max(1.0, found.seconds / 60)
+    pace = f", at the {found.rate:g} requests a second that are allowed" if found.rate else ""
     also = "" if found.subject.access < Access.GRADIENTS else ", honest models' training included"
     click.echo(
         f"To come: {sum(item.plan is not None for item in found.items)} sections, at most "
         f"{found.queries:,.0f} inputs asked about, and about {minutes:.0f} min at most at the "
-        f"speed of its answers just now{also}."
+        f"speed of its answers just now{pace}{also}."
     )
+    ledger = found.ledger
+    if ledger.budget:
+        left = ledger.budget - ledger.asked
+        enough = "so the budget is enough" if left >= found.queries else (
+            "so the budget may end before: what is then left is said to be not tested"
+        )  # fmt: skip
+        click.echo(
+            f"Its budget is {ledger.budget:,} queries; {ledger.asked:,} were asked, {enough}."
+        )
 
 
 def _tell(outcome: Outcome, as_json: bool, seconds: float) -> None:
@@ -162,3 +173,9 @@ def _conclude(found: Prepared, outcomes: Sequence[Outcome], as_json: bool) -> No
     screen.print(listed(findings))
     screen.print(verdict(findings, facts), style="bold")
     screen.print(f"The page lies in {page}", soft_wrap=True)
+    if found.ledger.spent:
+        words = f"trustml audit --resume {found.folder} --budget N"
+        screen.print(
+            f"The budget of {found.ledger.budget:,} queries was spent. Go on with: {words}",
+            soft_wrap=True,
+        )

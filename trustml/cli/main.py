@@ -122,6 +122,13 @@ def report(run: Path, form: str, fail_on: str | None) -> None:
     "--out", metavar="DIR", help="Directory of the audit. Default: a new one in trustml-runs/."
 )
 @click.option("--resume", metavar="DIR", help="Go on with a stopped audit.")
+@click.option(
+    "--budget",
+    type=int,
+    metavar="N",
+    help="Inputs that a server is asked about at most, in the whole audit; 0 sets no limit. "
+    "With --resume a higher one goes on where the last one ended.",
+)
 @FAIL_ON
 @JSON
 def audit(

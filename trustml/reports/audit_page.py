@@ -10,8 +10,9 @@ from typing import Any
 from rich.table import Table
 
 from trustml.audit.agenda import SECTIONS
-from trustml.audit.auditing import AUDIT, findings_of, read_audit, run_of
+from trustml.audit.auditing import findings_of, run_of
 from trustml.audit.findings import SEVERITIES, Finding, worst
+from trustml.audit.preparing import AUDIT, read_audit
 from trustml.audit.taxonomy import names
 from trustml.benchmarks import harness
 from trustml.benchmarks.place import trustml_version
@@ -82,10 +83,18 @@ def verdict(findings: Sequence[Finding], facts: Mapping[str, Any]) -> str:
     said = f"Worst finding: {worst(f.severity for f in findings)} ({', '.join(counts)})."
     if not findings:
         said = "Nothing was found out."
+    part = _unfinished(facts)
+    said += f" Not finished: {', '.join(part)}." if part else ""
     return f"{said} Nothing is known about: {', '.join(lost)}." if lost else said
 
 
 _NOTHING = ("failed", "not examined")
+
+
+def _unfinished(facts: Mapping[str, Any]) -> list[str]:
+    """Return the sections that found something before they failed."""
+    fates = facts["sections"].items()
+    return [name for name, f in fates if f.get("failed") and f["grade"] not in _NOTHING]
 
 
 def _verdict(findings: Sequence[Finding], facts: Mapping[str, Any]) -> list[str]:
@@ -114,9 +123,18 @@ def _tested(folder: Path, base: Plan, depth: str, facts: Mapping[str, Any]) -> s
     pairs = [
         ("model", base.models[0]), ("data", base.data), ("depth", depth),
         ("begun", f"{begun:%Y-%m-%d %H:%M} UTC"), ("trustml", trustml_version()),
+        *_asked(facts.get("queries", {})),
         *((name.replace("_", " "), _word(value)) for name, value in prints.items()),
     ]  # fmt: skip
     return markup.table(grades(facts)) + markup.facts(pairs)
+
+
+def _asked(queries: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Return how many inputs a server was asked about; nothing of a model that is no server."""
+    if not queries.get("asked"):
+        return []
+    bound = f" of at most {queries['budget']:,}" if queries["budget"] else ""
+    return [("queries to the server", f"{queries['asked']:,}{bound}")]
 
 
 def _word(value: object) -> str:
@@ -131,6 +149,10 @@ def _unknown(facts: Mapping[str, Any]) -> Iterator[str]:
     if lost:
         yield markup.paragraph("These sections say nothing about the model, good or bad:")
         yield markup.items(lost)
+    part = [f"{name}: {facts['sections'][name]['reason']}" for name in _unfinished(facts)]
+    if part:
+        yield markup.paragraph("These sections found something, and were not finished:")
+        yield markup.items(part)
     yield markup.paragraph(
         "An attack that fails proves nothing: a stronger one may succeed. What is proved is marked "
         "as proved. Membership of a sample in the training data, and theft of the file itself, "

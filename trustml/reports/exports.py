@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from trustml.audit.auditing import findings_of, read_audit
+from trustml.audit.auditing import findings_of
 from trustml.audit.findings import Finding, Severity, at_least
+from trustml.audit.preparing import read_audit
 from trustml.audit.replaying import command
 from trustml.audit.taxonomy import names
 from trustml.benchmarks.place import trustml_version
@@ -54,13 +55,13 @@ def _junit(
                 failure.set("message", finding.title)
                 failure.text = f"{finding.remedy}\n{command(folder, finding)}"
         failed = sum(at_least(finding.severity, fail_on) for finding in mine)
-        if not mine:
+        if not mine or fate["failed"]:
             test = ElementTree.SubElement(suite, "testcase", classname=section, name=section)
             kind = "error" if fate["failed"] else "skipped"
             ElementTree.SubElement(test, kind, message=fate["reason"] or "nothing was measured")
         counts = {
-            "tests": max(1, len(mine)), "failures": failed,
-            "errors": int(not mine and fate["failed"]),
+            "tests": len(mine) + int(not mine or fate["failed"]), "failures": failed,
+            "errors": int(fate["failed"]),
             "skipped": int(not mine and not fate["failed"]),
         }  # fmt: skip
         for name, count in counts.items():
@@ -78,7 +79,7 @@ def _sarif(
     lost = [
         {"text": f"{section}: {fate['reason'] or 'nothing was measured'}"}
         for section, fate in facts["sections"].items()
-        if fate["grade"] in ("failed", "not examined")
+        if fate["failed"] or fate["grade"] == "not examined"
     ]
     run = {
         "tool": {

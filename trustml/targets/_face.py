@@ -57,6 +57,8 @@ class Deployed(nn.Module):
         self.builder = found.builder
         self.describes, self.digest, self.notes = found.describes, found.digest, found.notes
         self.remote = found.remote
+        # How its server is asked, where there is one.
+        self.manner = getattr(getattr(found.body, "client", None), "manner", None)
         # How many inputs: said where the model raises, so that one sees where its patience ends.
         self.answered = 0
         self.class_names, self.access = reading.names, reading.says
@@ -70,7 +72,10 @@ class Deployed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, log probabilities, or one-hot labels (B, K)."""
-        return self.reading.logits(self._said(x))
+        logits = self.reading.logits(self._said(x))
+        # Labels have no precision of their own; who asks in float64 computes on in it.
+        here = isinstance(logits, Tensor) and isinstance(x, Tensor)
+        return logits.to(x.dtype) if here else logits
 
     def _said(self, x: Tensor) -> Any:
         try:

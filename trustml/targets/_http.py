@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import random
 import ssl
 import threading
@@ -11,46 +10,24 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from contextvars import ContextVar, copy_context
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from torch import Tensor
 
+from trustml import ledger
 from trustml.errors import BadInput, BudgetSpent, MethodFailed
+from trustml.targets._manner import Manner, check_manner, checked_address, key_of
 
 # Answers that a later try may better; and how long a server may ask us to wait.
 _AGAIN = {429, 500, 502, 503, 504}
 _LONGEST_WAIT, _FIRST_WAIT = 60.0, 0.25
 _LARGEST = 1 << 26
-_SECRET = ("key", "token", "secret", "password", "signature")
 _TOLD = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """How a server is asked.
-
-    Args:
-        timeout: seconds that one answer may take.
-        batch: inputs a request at most.
-        workers: requests in flight at most.
-        rate: requests a second at most; 0 sets no limit.
-        budget: inputs in all at most; 0 sets no limit.
-        key_env: environment variable that holds the key.
-        key_header: header that carries the key; "Authorization" carries it as a bearer token.
-        retries: tries after the first, where the server is busy, broken or away.
-    """
-
-    timeout: float = 30.0
-    batch: int = 16
-    workers: int = 4
-    rate: float = 0.0
-    budget: int = 0
-    key_env: str | None = None
-    key_header: str = "Authorization"
-    retries: int = 5
+# How many inputs the request holds that is being sent.
+_ROWS: ContextVar[int] = ContextVar("rows", default=0)
 
 
 class Client:
@@ -63,9 +40,9 @@ class Client:
             BadInput: no http(s) address, one with a secret in it, or a key that is not set.
         """
         self.url, self.manner = url, manner
-        self._parts = _checked(url)
-        _check_manner(manner)
-        self._key = _key(manner)
+        self._parts = checked_address(url)
+        check_manner(manner)
+        self._key = key_of(manner)
         self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
         self._headers |= headers or {}
         if self._key:
@@ -107,18 +84,35 @@ class Client:
         Raises:
             BudgetSpent: x holds more inputs than the budget has left; none was asked about.
         """
-        with self._lock:
-            left = self.manner.budget - self.queries
-            if self.manner.budget and len(x) > left:
-                raise BudgetSpent(
-                    f"{self.url}: the budget is {self.manner.budget} queries; {self.queries} were "
-                    f"asked and {len(x)} more are wanted"
-                )
-            self.queries += len(x)
+        self._charge(len(x))
         parts = x.split(self.manner.batch)
         if len(parts) == 1:
-            return [one(parts[0])]
-        return list(self._pool.map(one, parts))
+            return [self._one(parts[0], one)]
+        # Threads of the pool know of no open ledger but by the context that they are given.
+        contexts = [copy_context() for _ in parts]
+        return list(self._pool.map(lambda c, part: c.run(self._one, part, one), contexts, parts))
+
+    def _one(self, part: Tensor, one: Callable[[Tensor], Any]) -> Any:
+        # What is asked again is asked, too: a server may charge for it.
+        _ROWS.set(len(part))
+        return one(part)
+
+    def _charge(self, count: int) -> None:
+        """Count inputs that are about to be sent.
+
+        Raises:
+            BudgetSpent: there are more than the budget has left; none was counted.
+            UsageError: the same, of the ledger in which the whole audit is entered.
+        """
+        with self._lock:
+            left = self.manner.budget - self.queries
+            if self.manner.budget and count > left:
+                raise BudgetSpent(
+                    f"{self.url}: the budget is {self.manner.budget} queries; {self.queries} were "
+                    f"asked and {count} more are wanted"
+                )
+            ledger.charge(count)
+            self.queries += count
 
     def post(self, content: Any, url: str = "") -> Any:
         """Return the JSON that the server answers to JSON.
@@ -145,6 +139,8 @@ class Client:
                 self.repeated += 1
             # Not all at once again: each waits a little longer or shorter than the others.
             time.sleep(wait or min(30.0, _FIRST_WAIT * 2**tried) * random.uniform(0.75, 1.25))
+            if body is not None:
+                self._charge(_ROWS.get())
         raise MethodFailed(self._said(method, url, status, wait, text, tried + 1))
 
     def _tried(self, method: str, url: str, body: bytes | None) -> tuple[int, float, bytes]:
@@ -234,38 +230,6 @@ def opening() -> Iterator[None]:
         raise
     except MethodFailed as error:
         raise BadInput(str(error)) from error
-
-
-def _checked(url: str) -> Any:
-    try:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
-            raise ValueError("it must be http://host:port/… or https://…")
-    except ValueError as error:
-        raise BadInput(f"{url!r} is no address of a server: {error}") from error
-    words = [name.lower() for name, _ in parse_qsl(parts.query)]
-    if parts.username or any(w.endswith(_SECRET) or w in ("sig", "code") for w in words):
-        raise BadInput(
-            f"the address at {parts.hostname} carries a secret, and addresses are written to "
-            f"records: put it into an environment variable and name that by key_env="
-        )
-    return parts
-
-
-def _check_manner(manner: Manner) -> None:
-    least = {"timeout": 1e-3, "retries": 0, "batch": 1, "workers": 1, "rate": 0, "budget": 0}
-    for name, value in least.items():
-        if not getattr(manner, name) >= value:
-            raise BadInput(f"{name}={getattr(manner, name)} must be {value:g} or more")
-
-
-def _key(manner: Manner) -> str:
-    if manner.key_env is None:
-        return ""
-    key = os.environ.get(manner.key_env, "").strip()
-    if not key or not key.isprintable():
-        raise BadInput(f"key_env={manner.key_env}: this environment variable holds no key")
-    return key
 
 
 def _wait(text: str | None) -> float:

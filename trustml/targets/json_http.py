@@ -13,8 +13,9 @@ from trustml.errors import BadInput, UnknownName
 from trustml.registry import target
 from trustml.targets._batches import asked, taken
 from trustml.targets._face import Found, file_at, file_hash, target_of, trials
-from trustml.targets._http import Client, Manner, opening
+from trustml.targets._http import Client, opening
 from trustml.targets._json_answers import class_names, found_at, scores_or_labels, steps
+from trustml.targets._manner import Manner
 
 _BATCH, _ROW = "$INPUT", "$ROW"
 

@@ -11,8 +11,9 @@ from trustml.errors import MethodFailed
 from trustml.registry import target
 from trustml.targets._batches import asked, taken
 from trustml.targets._face import Found, target_of, trials
-from trustml.targets._http import Client, Manner, opening
+from trustml.targets._http import Client, opening
 from trustml.targets._json_answers import class_names, scores_or_labels
+from trustml.targets._manner import Manner
 
 
 @target(

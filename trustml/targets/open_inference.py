@@ -14,8 +14,9 @@ from trustml.errors import BadInput, MethodFailed
 from trustml.registry import target
 from trustml.targets._batches import asked, taken
 from trustml.targets._face import Found, target_of, trials
-from trustml.targets._http import Client, Manner, opening
+from trustml.targets._http import Client, opening
 from trustml.targets._inputs import Declared
+from trustml.targets._manner import Manner
 
 _FLOATS, _WHOLE = ("FP32", "FP64", "FP16"), ("UINT8",)
 _LABELS = ("BYTES", "BOOL", "INT", "UINT")

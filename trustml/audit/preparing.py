@@ -1,0 +1,188 @@
+"""An audit that may begin: a model settled and fingerprinted, sections chosen, and what they take.
+
+Nothing is attacked yet.
+"""
+
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from trustml.access import frozen
+from trustml.audit.agenda import Item, Pace, agenda, seconds, work
+from trustml.audit.sections import DEPTHS, Depth, Subject
+from trustml.benchmarks.exams import checked
+from trustml.benchmarks.inspection import controls_of
+from trustml.benchmarks.place import device_of, exact_arithmetic
+from trustml.benchmarks.plan import Plan
+from trustml.benchmarks.plan import from_json as plan_from_json
+from trustml.benchmarks.setting import Setting, blaming, load_data, settle
+from trustml.contracts import Access, Classifier, Dataset, Terms
+from trustml.deployment import access_of, allowance, is_remote
+from trustml.errors import BadInput, UnknownName
+from trustml.files import write_whole
+from trustml.fingerprint import Fingerprint, fingerprint
+from trustml.ledger import Ledger, entered_in
+from trustml.recipes import read_recipe
+from trustml.victim import Service
+
+AUDIT, QUERIES, MODELS = "audit.json", "queries", "models"
+# So many inputs are asked about to see that it answers, and how fast.
+_TIMED = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """An audit that may begin.
+
+    Args:
+        base: the plan that all sections share.
+        items: the sections.
+        prints: the fingerprint of the model.
+        queries: how many more inputs the model is asked about at most.
+        seconds: how long that takes at most on this machine, by the time of one pass.
+        rate: requests a second that a server is sent at most; 0 sets no limit.
+        ledger: what a server was asked, and may be.
+    """
+
+    folder: Path
+    base: Plan
+    subject: Subject
+    items: list[Item]
+    prints: Fingerprint
+    queries: float
+    seconds: float
+    rate: float
+    ledger: Ledger
+
+
+def prepared(base: Plan, depth: str, folder: Path, budget: int = 0) -> Prepared:
+    """Settle the model, take its fingerprint, choose the sections; nothing is attacked yet.
+
+    Args:
+        budget: how many inputs a server is asked about at most; 0 sets no limit.
+
+    Raises:
+        UsageError: the model, the data or the depth cannot be had, or the budget is spent already.
+        TrustError: the model does not answer as a classifier.
+    """
+    if depth not in DEPTHS:
+        raise UnknownName.of("depth", depth, DEPTHS)
+    if (folder / AUDIT).exists():
+        raise BadInput(f"{folder} holds an audit; choose another --out, or --resume {folder}")
+    # A plan must ask for something to be checked; what it asks for is not kept.
+    base = replace(checked(replace(base, attacks=("noise",))), attacks=())
+    base = replace(base, controls_of=controls_of(base.controls_of))
+    (folder / QUERIES).unlink(missing_ok=True)
+    found = _prepared(base, depth, folder, budget)
+    _write(found, depth)
+    return found
+
+
+def resumed(folder: Path, budget: int | None = None) -> Prepared:
+    """Return the audit of a folder, to be gone on with; a budget takes the place of its own.
+
+    Raises:
+        BadInput: there is none, or it is damaged.
+        UsageError: its budget is spent.
+        TrustError: the model or the data cannot be had any more.
+    """
+    base, depth, before = _read(folder)
+    found = _prepared(base, depth, folder, before if budget is None else budget)
+    _write(found, depth)
+    return found
+
+
+def read_audit(folder: Path) -> tuple[Plan, Depth]:
+    """Return what an audit was begun with.
+
+    Raises:
+        BadInput: the folder holds no audit, or it is damaged.
+    """
+    base, depth, _ = _read(folder)
+    return base, depth
+
+
+def _read(folder: Path) -> tuple[Plan, Depth, int]:
+    if not (folder / AUDIT).is_file():
+        raise BadInput(f"{folder} holds no audit: there is no {AUDIT} in it")
+    try:
+        facts = json.loads((folder / AUDIT).read_text(encoding="utf-8"))
+        base, depth = plan_from_json(json.dumps(facts["base"])), facts["depth"]
+        if depth not in DEPTHS or facts["schema"] != 1:
+            raise ValueError(f"depth {depth!r}, schema {facts['schema']!r}")
+        return base, depth, int(facts.get("budget", 0))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{folder / AUDIT}: not an audit ({error})") from error
+
+
+def _write(found: Prepared, depth: Depth) -> None:
+    base, budget = json.loads(found.base.to_json()), found.ledger.budget
+    facts = {"schema": 1, "depth": depth, "budget": budget, "base": base}
+    text = json.dumps(facts, indent=1).encode()
+    path = found.folder / AUDIT
+    # When it was begun is the time of this file.
+    if not path.is_file() or path.read_bytes() != text:
+        write_whole(path, text)
+
+
+def _prepared(base: Plan, depth: Depth, folder: Path, budget: int) -> Prepared:
+    if budget < 0:
+        raise BadInput(f"--budget {budget} must be 0 (no bound) or more")
+    exact_arithmetic()
+    dataset, device = load_data(base.data, base.data_dir), device_of(base.device)
+    recipe, ledger = read_recipe(base.models[0]), Ledger(folder / QUERIES, budget)
+    with entered_in(ledger):
+        some = replace(base, limit=_TIMED)
+        setting = settle(some, recipe, dataset, device, folder / MODELS)
+        access = access_of(setting.module)
+        if budget and not is_remote(setting.module):
+            raise BadInput(
+                f"--budget counts what a server is asked, and {recipe.text} is none: leave it out"
+            )
+        with blaming("the model"):
+            prints = _fingerprint(setting, dataset, access)
+        pace = _pace(setting, access)
+    subject = Subject(
+        access, depth, setting.split.x.dim() == 4, tuple(dataset.budgets), bool(prints.affine),
+        len(dataset.train), len(dataset.validation), len(dataset.test), len(dataset.outside),
+        is_remote(setting.module),
+    )  # fmt: skip
+    items = agenda(base, subject)
+    queries = sum(work(item, subject)[0] for item in items)
+    taken = sum(seconds(item, subject, pace) for item in items)
+    return Prepared(folder, base, subject, items, prints, queries, taken, pace.rate, ledger)
+
+
+def _fingerprint(setting: Setting, dataset: Dataset, access: Access) -> Fingerprint:
+    terms = Terms(answers=min(access, Access.LOGITS))
+    domain, module = setting.split.domain, cast(Classifier, setting.module)
+    victim = Service(module, domain, terms)
+    pool = dataset.validation.x[:100]
+    return fingerprint(victim, torch.Generator().manual_seed(0), pool)
+
+
+def _pace(setting: Setting, access: Access) -> Pace:
+    """Return how long one input takes, by its answers to a few; over a wire that is in it."""
+    module = setting.module
+    x = setting.split.x[:_TIMED].to(next(iter(module.parameters()), setting.split.x).device)
+    rate, batch = allowance(module)
+    with frozen(module):
+        began = time.perf_counter()
+        with torch.no_grad():
+            module(x)
+        together = (time.perf_counter() - began) / len(x)
+        if access < Access.GRADIENTS:
+            began = time.perf_counter()
+            with torch.no_grad():
+                module(x[:1])
+            return Pace(together, time.perf_counter() - began, 0.0, rate, batch)
+        began = time.perf_counter()
+        with torch.enable_grad():
+            moved = x.clone().requires_grad_()
+            torch.autograd.grad(module(moved).sum(), moved)
+        back = (time.perf_counter() - began) / len(x) - together
+        return Pace(together, together, max(together, back))

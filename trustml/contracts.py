@@ -76,6 +76,15 @@ class OwnFit(Protocol):
         ...
 
 
+@runtime_checkable
+class OwnCourse(Protocol):
+    """A module that is fitted by the usual loop, but says how it is shown the data and steps."""
+
+    def course(self, train: "Split", steps: int, training: "Training", seed: int, /) -> "Course":
+        """Return the course of a training of so many steps; may first look at the data."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Domain:
     """What a model is built for: the shape of one input, the number of classes, the bounds."""
@@ -158,6 +167,25 @@ class Training:
     weight_decay: float = 0.0
     optimizer: Literal["adam", "sgd"] = "adam"
     patience: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Course:
+    """How a training goes.
+
+    Args:
+        optimizer: what makes the steps.
+        stepped: what follows each step: the next rate, an average.
+        shown: a batch as the module sees it in an epoch (0, 1, …).
+        smoothing: share of a label that is spread over all classes.
+        dtype: what layers compute in.
+    """
+
+    optimizer: torch.optim.Optimizer
+    stepped: Callable[[], None]
+    shown: Callable[[Split, int], Split] = lambda batch, epoch: batch
+    smoothing: float = 0.0
+    dtype: torch.dtype = torch.float32
 
 
 @dataclass(frozen=True, slots=True)

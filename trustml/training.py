@@ -1,7 +1,7 @@
 """One way to fit a model: minibatches, early stop and progress, on the module's device."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,16 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trustml.contracts import Epoch, OwnFit, OwnLoss, Split, Training
+from trustml.contracts import (
+    Course,
+    Epoch,
+    OwnCourse,
+    OwnFit,
+    OwnLoss,
+    Scaffold,
+    Split,
+    Training,
+)
 from trustml.errors import BadInput, BadOption, MethodFailed, TrustError
 from trustml.progress import progress
 
@@ -136,14 +145,14 @@ def _descend(
     # On the CPU, so that the order of the samples is the same whatever the device.
     order = torch.Generator().manual_seed(seed)
     steps = _steps(len(train), training.batch_size)
-    optimizer, next_rate = _optimizer(module, training, len(steps) * training.epochs)
+    course = _course(module, train, len(steps) * training.epochs, training, seed)
     curve: list[Epoch] = []
     best, best_weights, waited = math.inf, None, 0
     with progress("training", len(steps) * training.epochs) as advance:
-        for _ in range(training.epochs):
+        for epoch in range(training.epochs):
             rows = torch.randperm(len(train), generator=order).to(train.x.device)
-            batches = (train.at(rows[step]) for step in steps)
-            fitted = _epoch(module, batches, optimizer, next_rate, len(train))
+            batches = (course.shown(train.at(rows[step]), epoch) for step in steps)
+            fitted = _epoch(module, batches, course, len(train))
             curve.append(_point(module, train, validation, fitted))
             _check_finite(curve, training)
             advance(len(steps))
@@ -169,25 +178,26 @@ def _steps(examples: int, batch_size: int) -> list[slice]:
 def _epoch(
     module: nn.Module,
     batches: Iterator[Split],
-    optimizer: torch.optim.Optimizer,
-    next_rate: Callable[[], None],
+    course: Course,
     examples: int,
 ) -> tuple[float, float | None]:
     """Take one epoch's steps; return mean loss and accuracy on the way (None under an own loss)."""
     module.train()
-    own = isinstance(module, OwnLoss)
-    total, right, seen = torch.zeros((), dtype=torch.float32, device=device_of(module)), 0, 0
+    own, device = isinstance(module, OwnLoss), device_of(module)
+    total, right, seen = torch.zeros((), dtype=torch.float32, device=device), 0, 0
+    reduced = course.dtype != torch.float32
     for batch in batches:
-        if isinstance(module, OwnLoss):
-            loss = module.training_loss(batch.x, batch.y, examples)
-        else:
-            logits = module(batch.x)
-            loss = cross_entropy(logits, batch.y)
-            right = right + (logits.detach().argmax(1) == batch.y).sum()
-        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, course.dtype if reduced else None, enabled=reduced):
+            if isinstance(module, OwnLoss):
+                loss = module.training_loss(batch.x, batch.y, examples)
+            else:
+                logits = module(batch.x)
+                loss = cross_entropy(logits, batch.y, label_smoothing=course.smoothing)
+                right = right + (logits.detach().argmax(1) == batch.y).sum()
+        course.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimizer.step()
-        next_rate()
+        course.optimizer.step()
+        course.stepped()
         total += loss.detach() * len(batch)
         seen += len(batch)
     # The only reads from the device in an epoch.
@@ -238,19 +248,22 @@ class _Count(TorchDispatchMode):
         return result
 
 
-def _optimizer(
-    module: nn.Module, training: Training, steps: int
-) -> tuple[torch.optim.Optimizer, Callable[[], None]]:
-    """Return the optimizer and what sets its rate after each step."""
+def _course(module: nn.Module, train: Split, steps: int, training: Training, seed: int) -> Course:
+    """Return the module's own course, or the usual one, of as many steps."""
+    bare: Any = module
+    while isinstance(bare, Scaffold):
+        bare = bare.deployed
+    if isinstance(bare, OwnCourse):
+        return bare.course(train, steps, training, seed)
     weights: list[Tensor] = [p for p in module.parameters() if p.requires_grad]
     rate, decay = training.learning_rate, training.weight_decay
     if training.optimizer == "adam":
         fused = device_of(module).type in ("cpu", "cuda")
         adam = torch.optim.AdamW(weights, lr=rate, weight_decay=decay, fused=fused)
-        return adam, lambda: None
+        return Course(adam, lambda: None)
     sgd = torch.optim.SGD(weights, lr=rate, momentum=0.9, nesterov=True, weight_decay=decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(sgd, lambda step: _one_cycle(step, steps))
-    return sgd, schedule.step
+    return Course(sgd, schedule.step)
 
 
 def _one_cycle(step: int, steps: int) -> float:

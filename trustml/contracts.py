@@ -253,6 +253,7 @@ class Record:
         notes: what the harness noticed (noise floor, failure indicators, batch halved).
         place: device, versions, commit.
         samples: SHA-256 of the case's sample file, or "".
+        surrogates: what the attack saw in the model's place: recipe and seed → SHA-256 of weights.
     """
 
     case: str
@@ -273,6 +274,7 @@ class Record:
     notes: tuple[str, ...] = ()
     samples: str = ""
     schema: int = 1
+    surrogates: Mapping[str, str] = field(default_factory=dict)
 
 
 class Threat(Protocol):

@@ -43,6 +43,7 @@ def from_line(line: str) -> Record:
         facts["scores"] = {name: Score(**score) for name, score in facts["scores"].items()}
         facts["cost"] = Cost(**facts["cost"])
         facts["notes"] = tuple(facts["notes"])
+        facts.setdefault("surrogates", {})  # older records know of none
         return Record(**{field.name: facts[field.name] for field in fields(Record)})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"not a record: {line[:60]!r} ({type(error).__name__}: {error})") from error

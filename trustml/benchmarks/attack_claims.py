@@ -14,6 +14,7 @@ from trustml.benchmarks.plan import Case
 from trustml.benchmarks.proved import proved
 from trustml.benchmarks.samples import CERTIFIED, CLEAN_WRONG, FOOLED, NORMS, Samples
 from trustml.benchmarks.scores import cost, proved_scores, scores, worst_case
+from trustml.benchmarks.surrogates import check_lent
 from trustml.contracts import Record
 from trustml.errors import BrokenClaim
 from trustml.geometry import distance
@@ -52,6 +53,8 @@ def check_claims(case: Case, record: Record, bench: Bench) -> None:
         _hold(record, samples, same, "is not proved to be robust")
     elif case.kind == "union":
         _check_union(record, samples, bench)
+    else:
+        check_lent(record, bench)
 
 
 def _check_union(record: Record, samples: Samples, bench: Bench) -> None:

@@ -26,6 +26,7 @@ from trustml.benchmarks.samples import (
 from trustml.benchmarks.scores import cost, proved_scores, scores, worst_case
 from trustml.benchmarks.setting import Setting
 from trustml.benchmarks.signs import signs
+from trustml.benchmarks.surrogates import Lent, lent
 from trustml.contracts import Record, Selective
 from trustml.deployment import access_of, check_access
 from trustml.errors import BrokenClaim, NotApplicable
@@ -51,13 +52,19 @@ def examine(case: Case, blank: Record, bench: Bench) -> Record:
     return _attacked(case, blank, bench, group)
 
 
-def exam_of(plan: Plan, setting: Setting, case: Case, device: torch.device) -> Exam:
-    """Return all that a batch of the case needs to be attacked and judged."""
+def exam_of(
+    plan: Plan, setting: Setting, case: Case, device: torch.device, seen: Setting | None = None
+) -> Exam:
+    """Return all that a batch of the case needs to be attacked and judged.
+
+    Args:
+        seen: the model that attacks see, if it is not the examined one.
+    """
     facts = case.threat
     text = case.text or plan.attacks[0]  # whichever: it is not run
     return Exam(
         setting, choose("attack", text), facts["norm"], facts["epsilon"], facts["target"],
-        case.seed, plan.budget, device, precision=plan.precision,
+        case.seed, plan.budget, device, precision=plan.precision, lent=seen,
     )  # fmt: skip
 
 
@@ -78,9 +85,11 @@ def _certified(case: Case, blank: Record, bench: Bench) -> Record:
 
 def _attacked(case: Case, blank: Record, bench: Bench, group: list[Record]) -> Record:
     """Attack batch after batch, each on disk before the next; return the record."""
-    exam, home = exam_of(bench.plan, bench.setting, case, bench.device), bench.home(case.name)
+    found, home = lent(bench, case.seed), bench.home(case.name)
+    seen = found.setting if found else None
+    exam = exam_of(bench.plan, bench.setting, case, bench.device, seen)
     parts, batches = batches_of(exam, case, bench, group)
-    seconds, notes = 0.0, list(exam.setting.notes)
+    seconds, notes = 0.0, [*exam.setting.notes, *_of_surrogates(found)]
     if exam.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(exam.device)
     with progress(case.name, sum(len(rows) for rows, _ in batches)) as advance:
@@ -102,6 +111,7 @@ def _attacked(case: Case, blank: Record, bench: Bench, group: list[Record]) -> R
         status="done",
         notes=tuple(dict.fromkeys([*notes, *_floor(samples, bench, group)])),
         samples=digest,
+        surrogates=found.weights if found else {},
     )
 
 
@@ -111,9 +121,9 @@ def batches_of(
     """Return the samples that need no attack, and the rows of each batch with the file for it.
 
     Raises:
-        NotApplicable: the attack needs more than the model shows.
+        NotApplicable: the attack needs more than the model that it sees shows.
     """
-    check_access(exam.attack.plugin, access_of(bench.setting.module))
+    check_access(exam.attack.plugin, access_of(exam.seen.module))
     kept, rows = _untouched(exam, _known(bench, group))
     # An empty tensor splits into one empty batch; there is nothing to attack in it.
     parts = rows.split(bench.plan.batch_size) if len(rows) else ()
@@ -145,7 +155,8 @@ def _union(case: Case, blank: Record, bench: Bench, group: list[Record]) -> Reco
     digest = on_disk.write(samples, bench.home(case.name) / SAMPLES)
     notes = [f"without {', '.join(missing)}"] if missing else []
     notes += _sent_on(bench)
-    if bench.plan.indicators:
+    # What an attack did not see cannot have misled it.
+    if bench.plan.indicators and not bench.plan.surrogates:
         fooled = [(r.plugin, p.verdict == FOOLED) for r, p in zip(done, parts, strict=True)]
         notes += signs(bench, case, fooled)
     return replace(
@@ -197,6 +208,11 @@ def _in_order(samples: Samples, ids: torch.Tensor) -> Samples:
     """Return the samples in the order of `ids`."""
     place = {int(name): row for row, name in enumerate(samples.ids)}
     return samples.at(torch.tensor([place[int(name)] for name in ids]))
+
+
+def _of_surrogates(found: Lent | None) -> list[str]:
+    """Say what the surrogates' own settings say, and whose it is."""
+    return [f"surrogate: {note}" for note in found.setting.notes] if found else []
 
 
 def _floor(samples: Samples, bench: Bench, group: list[Record]) -> list[str]:

@@ -24,6 +24,7 @@ _WORDS = {
     "poisons": "poison",
     "routes": "route",
     "stealers": "stealer",
+    "surrogates": "surrogate",
 }
 
 

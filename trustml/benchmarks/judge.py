@@ -11,7 +11,8 @@ from trustml.access import Blocks, Handed, block_rows, frozen, in_blocks
 from trustml.benchmarks.plan import Precision
 from trustml.benchmarks.samples import FOOLED, NORMS, ROBUST, Made, Samples, joined, sealed
 from trustml.benchmarks.setting import Setting, check_logits, told
-from trustml.contracts import Access, Classifier, Norm, Split
+from trustml.benchmarks.surrogates import Unwon, goes_on
+from trustml.contracts import Access, Classifier, Norm, Split, Threat
 from trustml.errors import MethodFailed, TrustError
 from trustml.geometry import distance
 from trustml.precision import Reduced, fast_dtype
@@ -37,17 +38,27 @@ class Exam:
     device: torch.device
     block: int | None = None
     precision: Precision = "float32"
+    lent: Setting | None = None
     searched: dict[torch.dtype, Classifier] = field(default_factory=dict)
+
+    @property
+    def seen(self) -> Setting:
+        """The model that the attack sees: a surrogate, or the examined one."""
+        return self.lent or self.setting
 
     @property
     def blocks(self) -> int | Blocks | None:
         """Rows that the attack's model is fed at once: what is known to give the same bits."""
-        return self.block or self.setting.blocks
+        return self.block or self.seen.blocks
 
     @property
     def search_dtype(self) -> torch.dtype:
-        """What the attack's model computes in; float32 where each query counts or is an answer."""
-        if self.budget or self.attack.plugin.facts["needs"] < Access.GRADIENTS:
+        """What the attack's model computes in; float32 where each query counts or is an answer.
+
+        A second search for those not fooled by the first would be told which these are, so that
+        there is just one on a surrogate.
+        """
+        if self.lent or self.budget or self.attack.plugin.facts["needs"] < Access.GRADIENTS:
             return torch.float32
         if self.precision == "auto":
             return fast_dtype(self.device)
@@ -58,6 +69,11 @@ class Exam:
         """What the attacker may do to these samples."""
         split = self.setting.split
         return Lp(self.norm, self.epsilon, split.low, split.high, self.target != "none")
+
+    @property
+    def allowed(self) -> Threat:
+        """The threat as the attack meets it."""
+        return Unwon(self.threat) if self.lent and goes_on(self.attack, self.norm) else self.threat
 
     def goals(self, y: Tensor) -> Tensor:
         """Return the labels that the attack is given: the true ones, or the classes to be reached.
@@ -156,7 +172,7 @@ def _searched(exam: Exam, batch: Split, dtype: torch.dtype) -> tuple[Samples, fl
 def _searchable(exam: Exam, dtype: torch.dtype) -> Classifier:
     """Return the model as attacks ask it: in that precision, and on a GPU with replayed passes."""
     if dtype not in exam.searched:
-        module = cast(Classifier, exam.setting.module)
+        module = cast(Classifier, exam.seen.module)
         model = module if dtype == torch.float32 else Reduced(module, dtype)
         exam.searched[dtype] = Replayed(model) if exam.device.type == "cuda" else model
     return exam.searched[dtype]
@@ -171,9 +187,9 @@ def _timed_attack(exam: Exam, model: Handed, batch: Split, goals: Tensor) -> tup
     _wait(exam.device)
     began = time.perf_counter()
     try:
-        with frozen(exam.setting.module):
+        with frozen(exam.seen.module):
             candidate = exam.attack.plugin.function(
-                model, batch.x.clone(), goals.clone(), exam.threat,
+                model, batch.x.clone(), goals.clone(), exam.allowed,
                 random=keyed(exam.seed, batch.ids), **exam.attack.options,
             )  # fmt: skip
     except (TrustError, MemoryError, KeyboardInterrupt):

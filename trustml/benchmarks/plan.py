@@ -55,6 +55,8 @@ class Plan:
             each of `epsilons`.
         indicators: whether to look for signs that the attacks, not the model, are what is strong.
         precision: of the search; verdicts are always made in float32.
+        surrogates: models that attacks see in the place of each of `models`, trained on the same
+            data with other seeds; the attacked model itself only judges what comes of it.
     """
 
     models: tuple[str, ...]
@@ -89,6 +91,7 @@ class Plan:
     false_alarms: float = 0.05
     aware: bool = False
     precision: Precision = "auto"
+    surrogates: tuple[str, ...] = ()
     device: str = "auto"
     data_dir: str | None = None
     plugins: tuple[str, ...] = ()
@@ -219,12 +222,17 @@ def canonical(plan: Plan) -> dict[str, Any]:
         UsageError: a name or an option that is not allowed.
     """
     models = [read_recipe(text) for text in plan.models]
-    for recipe in models:
+    if plan.surrogates and not plan.attacks:
+        raise BadOption("--surrogate lends a model to attacks: name an --attack, too")
+    surrogates = [read_recipe(text) for text in plan.surrogates]
+    for recipe in [*models, *surrogates]:
         if recipe.weights is not None and not Path(recipe.weights).expanduser().is_file():
             raise BadInput(f"model {recipe.name}: weights {recipe.weights}: no such file")
     return {
         "norms": unique(plan.norms),
         "models": unique(recipe_anywhere(recipe) for recipe in models),
+        # One that stands twice is two models: their seeds differ.
+        "surrogates": tuple(recipe_anywhere(recipe) for recipe in surrogates),
         "data": anywhere(choose("data", plan.data)).text,
         "data_dir": plan.data_dir and str(Path(plan.data_dir).resolve()),
         "plugins": tuple(str(Path(path).resolve()) for path in plan.plugins),

@@ -39,6 +39,10 @@ def check(plan: Plan) -> Plan:
             raise BadOption(
                 f"attack {attack.plugin.name!r} cannot aim at a class; leave --target out"
             )
+    if plan.curve and plan.surrogates:
+        raise BadOption(
+            "--curve follows the border of the model itself, which --surrogate hides: leave one out"
+        )
     if plan.curve:
         _check_curve(plan, attacks)
     elif not any(attack.plugin.name == NOISE for attack in attacks):
@@ -99,7 +103,8 @@ def _certifies(plan: Plan, norm: Norm) -> bool:
 
 
 def _threat_facts(plan: Plan, norm: Norm, epsilon: float) -> dict[str, Json]:
-    return {"norm": norm, "epsilon": epsilon, "target": plan.target, "whole_box": plan.curve}
+    facts = {"norm": norm, "epsilon": epsilon, "target": plan.target, "whole_box": plan.curve}
+    return facts | ({"surrogates": list(plan.surrogates)} if plan.surrogates else {})
 
 
 def epsilons_of(plan: Plan, norm: Norm, dataset: Dataset) -> tuple[float, ...]:
@@ -154,5 +159,6 @@ ROBUSTNESS = Discipline(
     examined=examine,
     verified=check_claims,
     read=on_disk.read,
-    parts=lambda plan, case: case.kind == "attack",
+    # Surrogates are where the run is.
+    parts=lambda plan, case: case.kind == "attack" and not plan.surrogates,
 )

@@ -27,6 +27,13 @@ from trustml.errors import UsageError
     show_default=True,
     help="Model, as name:key=value,… (repeat for several).",
 )
+@click.option(
+    "--surrogate",
+    "surrogates",
+    multiple=True,
+    metavar="MODEL",
+    help="Model that attacks see in the examined one's place (repeat for an ensemble).",
+)
 @DATA
 @click.option(
     "--norm",

@@ -108,7 +108,7 @@ def _worst(records: Iterable[Record]) -> list[Record]:
     return [
         r for r in records
         if r.plugin == "all" and r.kind == "union" and r.status == "done"
-        and not r.threat.get("whole_box")
+        and not r.threat.get("whole_box") and not r.threat.get("surrogates")
     ]  # fmt: skip
 
 

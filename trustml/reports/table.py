@@ -106,13 +106,17 @@ def _threat(record: Record) -> str:
         "l1": "an input may move by up to {} in L1",
         "l0": "up to {} entries may change",
     }
-    return words[record.threat["norm"]].format(f"{record.threat['epsilon']:.4g}")
+    moved = words[record.threat["norm"]].format(f"{record.threat['epsilon']:.4g}")
+    lent = record.threat.get("surrogates")
+    return f"{moved}, by attacks that see {_listed(lent)} instead" if lent else moved
 
 
 def _table(group: Sequence[Record], labels: Sequence[str], model: str, data: str) -> Table:
     first = group[0]
     aim = "" if first.threat["target"] == "none" else f", aimed at {first.threat['target']}"
     budget = f"{first.threat['norm']} ≤ {first.threat['epsilon']:.4g}"
+    lent = first.threat.get("surrogates", ())
+    budget += f", transferred from {_listed(lent)}" if lent else ""
     seeds = f", mean of {len(first.options['of'])} seeds" if first.kind == "pooled" else ""
     heads = ["clean\n%", "robust % (95 %)", "success\n%", "L0", "L1", "L2", "Linf"]
     table = plain_table(
@@ -122,6 +126,11 @@ def _table(group: Sequence[Record], labels: Sequence[str], model: str, data: str
         table.add_row(label, *_cells(record), end_section=record is group[-2:][0])
     table.caption = "L0 … Linf: median distance of the fooled inputs; passes: per attacked input"
     return table
+
+
+def _listed(recipes: Sequence[str]) -> str:
+    """Return the recipes by their names, with the options that set them apart."""
+    return " and ".join(apart([spec_of(recipe) for recipe in recipes]))
 
 
 def _cells(record: Record) -> list[str]:

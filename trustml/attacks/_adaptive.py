@@ -83,7 +83,7 @@ def begin_climb(quarry: Quarry, steps: int) -> Adaptive:
         nothing, torch.ones_like(step, dtype=torch.bool), *bounds, steps,
         max(int(_WINDOW * steps), 1),
     )  # fmt: skip
-    point = _allowed(walk, point, quarry)
+    point = allowed(walk, point, quarry)
     return replace(walk, point=point, previous=point)
 
 
@@ -94,19 +94,19 @@ def climb(walk: Adaptive, seen: Seen, quarry: Quarry) -> Adaptive:
     walk = replace(walk, peak=peak, rises=rises, last=seen.losses)
     point, gradient = seen.point, seen.gradient
     if walk.since == walk.window:
-        walk = _checked(walk)
+        walk = checked(walk)
         back = like(walk.halved, point)
         point = torch.where(back, peak.point, point)
         gradient = torch.where(back, peak.gradient, gradient)
     step = like(walk.step, point) * steepest(gradient, quarry.threat.norm)
-    target = _allowed(walk, point + step, quarry)
+    target = allowed(walk, point + step, quarry)
     if walk.moved:
         drift = (target - point) * _MOMENTUM + (point - walk.previous) * (1 - _MOMENTUM)
-        target = _allowed(walk, point + drift, quarry)
+        target = allowed(walk, point + drift, quarry)
     return replace(walk, point=target, previous=point, since=walk.since + 1, moved=True)
 
 
-def _checked(walk: Adaptive) -> Adaptive:
+def checked(walk: Adaptive) -> Adaptive:
     """Return the walk after a check; it halves where few steps rose or nothing came of a window."""
     seldom = walk.rises <= _CLIMBING * walk.window
     idle = ~walk.halved & (walk.checked >= walk.peak.loss)
@@ -123,7 +123,7 @@ def _checked(walk: Adaptive) -> Adaptive:
     )
 
 
-def _allowed(walk: Adaptive, point: Tensor, quarry: Quarry) -> Tensor:
+def allowed(walk: Adaptive, point: Tensor, quarry: Quarry) -> Tensor:
     if walk.lower is not None and walk.upper is not None:
         return torch.clamp(point, walk.lower, walk.upper)
     threat = quarry.threat

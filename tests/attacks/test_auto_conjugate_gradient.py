@@ -1,0 +1,104 @@
+"""ACG: its first steps as the paper writes them, and a mountain ridge."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trustml.attacks.auto_conjugate_gradient import auto_conjugate_gradient
+from trustml.contracts import Norm
+from trustml.errors import BadOption
+from trustml.geometry import pull, steepest
+from trustml.randomness import keyed
+from trustml.threats import Lp
+
+EPSILON, STEPS = 0.3, 40
+BOX = (-3.0, 3.0)
+
+
+@pytest.fixture(scope="module")
+def curved() -> tuple[nn.Module, Tensor, Tensor]:
+    """Return a small network in float64, inputs, and labels that it never errs about nearby."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = nn.Sequential(nn.Linear(7, 12), nn.Tanh(), nn.Linear(12, 3)).double()
+        x = torch.rand(9, 7).double()
+    with torch.no_grad():
+        model[2].bias[0] += 9
+    return model, x, torch.zeros(9, dtype=torch.int64)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_first_steps_of_the_paper(curved: tuple[nn.Module, Tensor, Tensor], norm: Norm) -> None:
+    """Algorithm 1 before its first check: s = g + β s' and a step of 2 ε along it, into the ball.
+
+    β = ⟨g, y⟩ / ⟨s', y⟩ with y = g' − g: how the slope fell since the last point.
+    """
+    model, x, y = curved
+    seen: list[Tensor] = []
+
+    def spied(z: Tensor) -> Tensor:
+        seen.append(z.detach().clone())
+        return model(z)
+
+    auto_conjugate_gradient(
+        spied, x, y, Lp(norm, EPSILON, *BOX), random=keyed(0, torch.arange(9)), steps=STEPS
+    )
+    budget = torch.tensor(EPSILON).double()
+    # The first look is at the inputs; a check is due after 0.22 of the moves.
+    point, old, way = seen[1], None, None
+    for number in range(1, int(0.22 * STEPS)):
+        assert torch.allclose(seen[number], point, atol=1e-9), number
+        here = point.clone().requires_grad_()
+        loss = nn.functional.cross_entropy(model(here), y, reduction="sum")
+        (slope,) = torch.autograd.grad(loss, here)
+        share = torch.zeros(9, 1).double()
+        if old is not None and way is not None:
+            change = old - slope
+            share = ((slope * change).sum(1) / (way * change).sum(1))[:, None]
+            # Back at the same corner of the cube no slope has changed.
+            share[change.norm(dim=1) < 1e-6 * slope.norm(dim=1)] = 0
+            assert bool((share.abs() > 1e-6).any())
+        way = slope if way is None else slope + share * way
+        point, old = pull(point + 2 * EPSILON * steepest(way, norm), x, norm, budget, BOX), slope
+
+
+def test_steps_halve_where_nothing_is_gained(
+    curved: tuple[nn.Module, Tensor, Tensor],
+) -> None:
+    """The moves in the end are short: of 2 ε, halved several times."""
+    model, x, y = curved
+    seen: list[Tensor] = []
+
+    def spied(z: Tensor) -> Tensor:
+        seen.append(z.detach().clone())
+        return model(z)
+
+    auto_conjugate_gradient(
+        spied, x, y, Lp("l2", EPSILON, *BOX), random=keyed(0, torch.arange(9)), steps=100
+    )
+    last = (seen[-1] - seen[-2]).norm(dim=1)
+    assert bool((last < EPSILON / 4).all())
+
+
+def test_the_top_of_a_hill_is_found() -> None:
+    """One round hill within the ball, whose top alone is misread: the walk ends on it."""
+    top = torch.tensor([0.6, 0.45, 0.5]).double()
+
+    def hill(z: Tensor) -> Tensor:
+        height = 1e-4 - (z - top).square().sum(1)
+        return torch.stack([torch.zeros_like(height), height], 1)
+
+    x, y = torch.full((5, 3), 0.5).double(), torch.zeros(5, dtype=torch.int64)
+    found = auto_conjugate_gradient(
+        hill, x, y, Lp("linf", 0.2), random=keyed(0, torch.arange(5)), steps=100
+    )
+    assert bool((hill(found).argmax(1) == 1).all())
+
+
+@pytest.mark.parametrize("options", [{"steps": 0}, {"restarts": 0}], ids=str)
+def test_bad_options_are_refused(options: dict[str, int]) -> None:
+    x, y = torch.rand(2, 3), torch.zeros(2, dtype=torch.int64)
+    with pytest.raises(BadOption, match=next(iter(options))):
+        auto_conjugate_gradient(
+            nn.Linear(3, 4), x, y, Lp("linf", 0.1), random=keyed(0, y), **options
+        )

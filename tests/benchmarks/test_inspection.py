@@ -133,8 +133,10 @@ def test_a_model_from_a_file_is_compared_with_its_recipe(run: Run, tmp_path: Pat
     assert given.status == "done", given.reason
     assert given.weights == first.weights
     assert given.scores == first.scores
-    kept = [next((tmp_path / name / "controls").iterdir()) for name in ("first", "given")]
-    of_first, of_given = (load(path.read_bytes())["suspicion"] for path in kept)
+    of_first, of_given = (
+        torch.cat([load(path.read_bytes())["suspicion"] for path in sorted(kept)])
+        for kept in ((tmp_path / name / "controls").rglob("*.*") for name in ("first", "given"))
+    )
     assert torch.equal(of_first, of_given)
     assert len({float(row.sum()) for row in of_given}) == 4
 

@@ -62,7 +62,7 @@ def _workers(of: int) -> list[int]:
         parents |= {int(pid) for pid, parent, _ in rows if int(parent) in parents}
     for pid, _, words in rows:
         # Not Ray's own agents, which the whole node dies with.
-        if int(pid) in parents and words.startswith(("ray::_batch", "ray::IDLE")):
+        if int(pid) in parents and words.startswith(("ray::make_", "ray::IDLE")):
             found.append(int(pid))
     return found
 

@@ -9,7 +9,7 @@ import torch
 
 from trustml.access import frozen
 from trustml.benchmarks import samples as on_disk
-from trustml.benchmarks.discipline import SAMPLES, Bench
+from trustml.benchmarks.discipline import SAMPLES, Bench, Shard
 from trustml.benchmarks.judge import Exam, judged
 from trustml.benchmarks.plan import Case, Plan
 from trustml.benchmarks.proved import proved
@@ -66,6 +66,35 @@ def exam_of(
         setting, choose("attack", text), facts["norm"], facts["epsilon"], facts["target"],
         case.seed, plan.budget, device, precision=plan.precision, lent=seen,
     )  # fmt: skip
+
+
+def shards(case: Case, bench: Bench) -> list[Shard]:
+    """Return the batches of an attack; a certificate has none.
+
+    Raises:
+        NotApplicable: the attack needs more than the model shows.
+    """
+    if case.kind != "attack":
+        return []
+    exam = exam_of(bench.plan, bench.setting, case, bench.device)
+    group = [r for r in bench.group if case.threat.items() <= r.threat.items()]
+    _, batches = batches_of(exam, case, bench, group)
+    return [Shard(str(file.relative_to(bench.folder)), rows) for rows, file in batches]
+
+
+def make_shard(case: Case, bench: Bench, shard: Shard) -> None:
+    """Attack one batch and write its file.
+
+    Raises:
+        MethodFailed: the attack raised, or broke its contract.
+    """
+    # Kept from batch to batch: on a GPU it holds the passes that are replayed.
+    name, exam = bench.memory.get("exam", ("", None))
+    if name != case.name:
+        exam = exam_of(bench.plan, bench.setting, case, bench.device)
+        bench.memory["exam"] = case.name, exam
+    part, made = judged(exam, bench.setting.split.at(shard.what))
+    on_disk.write(part, bench.folder / shard.file, made)
 
 
 def _certified(case: Case, blank: Record, bench: Bench) -> Record:

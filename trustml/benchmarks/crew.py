@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, get_args
 
 from trustml.benchmarks.discipline import Bench
 from trustml.benchmarks.plan import Case
 from trustml.contracts import Record
-from trustml.errors import BadOption, UnknownName
+from trustml.errors import BadOption, NotApplicable, TrustError, UnknownName
 
 Executor = Literal["local", "ray"]
 
@@ -19,13 +19,13 @@ class Order:
 
     Args:
         case: with its blank record, and what it is examined with.
-        group: the records of its model and threat that are known already.
+        after: the records of the cases that it reads; their files are in the run's folder.
     """
 
     case: Case
     blank: Record
     bench: Bench
-    group: Sequence[Record]
+    after: Sequence[Record] = ()
 
 
 class Crew(Protocol):
@@ -44,14 +44,19 @@ class Crew(Protocol):
         ...
 
 
-def crew(executor: str, workers: int) -> AbstractContextManager[Crew | None]:
+def crew(executor: str, workers: int, device: str = "cpu") -> AbstractContextManager[Crew | None]:
     """Return the crew of an executor, to be entered; None for this process alone.
+
+    Args:
+        executor: one of `Executor`.
+        workers: how many at once; 0 is all that there are.
+        device: the kind that each of them is to have.
 
     Raises:
         UnknownName: no such executor.
         BadOption: a number of workers that cannot be.
         MissingPackage: Ray is not installed.
-        BadInput: Ray cannot be reached.
+        BadInput: Ray cannot be reached, or has no such device.
     """
     if executor not in get_args(Executor):
         raise UnknownName.of("executor", executor, get_args(Executor))
@@ -63,7 +68,15 @@ def crew(executor: str, workers: int) -> AbstractContextManager[Crew | None]:
         return _alone()
     from trustml.benchmarks.ray_crew import ray_crew
 
-    return ray_crew(workers)
+    return ray_crew(workers, device)
+
+
+def ended(blank: Record, error: TrustError) -> Record:
+    """Return the record of a case that ended in an error: skipped, or failed, and why."""
+    skipped = isinstance(error, NotApplicable)
+    # One line, whatever a plugin's own message holds.
+    reason = " ".join(str(error).split())
+    return replace(blank, status="skipped" if skipped else "failed", reason=reason)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The exam of detectors: errors foretold, outsiders told apart, and how well it is calibrated."""
 
 from dataclasses import replace
+from typing import get_args
 
 from trustml.benchmarks.detected import check_claims, examine, read
 from trustml.benchmarks.discipline import Discipline
@@ -9,7 +10,7 @@ from trustml.benchmarks.plan import Case, Plan, labels, unique
 from trustml.benchmarks.robustness import epsilons_of
 from trustml.benchmarks.stolen import stolen_or
 from trustml.chains import Chain, read_chain
-from trustml.contracts import Dataset, Json
+from trustml.contracts import Dataset, Json, Norm
 from trustml.errors import BadOption
 from trustml.records import plain
 from trustml.registry import all_of
@@ -27,6 +28,11 @@ def check(plan: Plan) -> Plan:
         raise BadOption(f"--false-alarms must lie between 0 and 1, not {plan.false_alarms}")
     if plan.aware and (plan.budget or plan.target != "none"):
         raise BadOption("--aware has passes and a goal of its own: leave --budget and --target out")
+    if plan.aware and set(plan.norms) - set(get_args(Norm)):
+        raise BadOption(
+            f"--aware looks for inputs in balls of {', '.join(get_args(Norm))}, not of "
+            f"{', '.join(set(plan.norms) - set(get_args(Norm)))}"
+        )
     texts = [one for text in plan.detectors for one in _named(text)]
     return replace(
         plan,
@@ -92,4 +98,7 @@ DETECTION = Discipline(
     examined=examine,
     verified=check_claims,
     read=read,
+    apart=lambda plan, case: "all",
+    # Inputs that fooled the model in this run are told apart, too.
+    after=lambda case, others: [other.name for other in others if other.kind == "attack"],
 )

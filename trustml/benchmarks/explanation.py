@@ -58,4 +58,5 @@ EXPLANATION = Discipline(
     examined=examine,
     verified=check_claims,
     read=read,
+    apart=lambda plan, case: "all" if case.kind == "attribution" else "no",
 )

@@ -3,25 +3,24 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from trustml.benchmarks.crew import Crew, Order, crew
+from trustml.benchmarks.crew import Crew, Order, crew, ended
 from trustml.benchmarks.discipline import CASES, MODELS, Bench
 from trustml.benchmarks.exams import cases, checked, exam_of
 from trustml.benchmarks.place import device_of, exact_arithmetic, place
 from trustml.benchmarks.plan import PLAN, Case, Plan, read_plan
 from trustml.benchmarks.pooling import POOLED, pooled
 from trustml.benchmarks.setting import Setting, load_data, settle
-from trustml.contracts import Cost, Dataset, Record, Status
+from trustml.contracts import Cost, Dataset, Record
 from trustml.errors import (
     BadInput,
     BrokenClaim,
     DiskFull,
-    NotApplicable,
     TrustError,
     UsageError,
 )
@@ -49,7 +48,8 @@ def start(plan: Plan, folder: Path, executor: str = "local", workers: int = 0) -
     plans = cases(plan, dataset)
     with locked(folder):
         _check_empty(folder)  # another process may have been quicker
-        with crew(executor, workers) as hired, _nothing_half_begun(folder):
+        hire = crew(executor, workers, device_of(plan.device).type)
+        with hire as hired, _nothing_half_begun(folder):
             write_whole(folder / PLAN, plan.to_json().encode())
             yield from _run(plan, plans, dataset, folder, hired)
 
@@ -80,7 +80,8 @@ def resume(folder: Path, executor: str = "local", workers: int = 0) -> Iterator[
     """
     plan = checked(read_plan(folder))
     dataset = load_data(plan.data, plan.data_dir)
-    with locked(folder), crew(executor, workers) as hired:
+    kind = device_of(plan.device).type
+    with locked(folder), crew(executor, workers, kind) as hired:
         yield from _run(plan, cases(plan, dataset), dataset, folder, hired)
 
 
@@ -114,7 +115,10 @@ def _check_empty(folder: Path) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Run:
-    """A run in progress: models are settled once, records are looked up by case."""
+    """A run in progress: models are settled once, records are looked up by case.
+
+    `due` are the cases that are not finished, `sent` those of which parts were sent away.
+    """
 
     plan: Plan
     dataset: Dataset
@@ -124,6 +128,8 @@ class _Run:
     memories: dict[tuple[str, int], dict[str, Any]]
     records: dict[str, Record]
     crew: Crew | None = None
+    due: set[str] = field(default_factory=set)
+    sent: set[str] = field(default_factory=set)
 
 
 def _run(
@@ -133,12 +139,12 @@ def _run(
     history = read_history(folder / RECORDS)
     records = {record.case: record for record in history}
     made = {record.case: line for line, record in enumerate(history)}
-    run = _Run(plan, dataset, folder, device_of(plan.device), {}, {}, records, hired)
     due = {case.name for case in todo if _is_open(case, records)}
+    run = _Run(plan, dataset, folder, device_of(plan.device), {}, {}, records, hired, due)
     for number, case in enumerate(todo):
         if _is_due(case, todo[:number], records, made):
             if hired is not None:
-                _send_ahead(run, todo[number:], due)
+                _send_ahead(run, todo, number)
             record = _examined(run, case)
             due.discard(case.name)
             append_line(folder / RECORDS, to_line(record))
@@ -198,7 +204,7 @@ def _examined(run: _Run, case: Case) -> Record:
     except (UsageError, DiskFull, BrokenClaim):
         raise
     except TrustError as error:
-        return replace(blank, status=_status(error), reason=_line(error))
+        return ended(blank, error)
 
 
 def _blank(run: _Run, case: Case) -> Record:
@@ -234,30 +240,25 @@ def _bench(run: _Run, case: Case, setting: Setting) -> Bench:
     return Bench(run.plan, run.dataset, setting, run.folder, run.device, group, memory)
 
 
-def _send_ahead(run: _Run, todo: list[Case], due: set[str]) -> None:
-    """Send away what can be done now of the cases to come of the first one's model and seed."""
-    first = todo[0]
+def _send_ahead(run: _Run, todo: list[Case], number: int) -> None:
+    """Send away what can be done now of the cases to come of the next one's model and seed."""
+    first = todo[number]
     setting = None if first.kind == POOLED else _settled(run, first)
     if run.crew is None or not isinstance(setting, Setting):
         return
-    own = [case for case in todo if (case.model, case.seed) == (first.model, first.seed)]
-    proofs = [case.threat for case in own if case.kind == "certificate" and case.name in due]
+    own = [c for c in todo if (c.model, c.seed) == (first.model, first.seed) and c.kind != POOLED]
     for case in own:
-        ready = case.kind != POOLED and case.text and case.threat not in proofs
-        if case.name not in due or not ready or not exam_of(case.kind).parts(run.plan, case):
+        exam = exam_of(case.kind)
+        if case.name not in run.due - run.sent or exam.apart(run.plan, case) == "no":
             continue
-        due.remove(case.name)
-        bench, blank = _bench(run, case, setting), _blank(run, case)
-        blank = replace(blank, weights=setting.weights_hash, data_hash=setting.data_hash)
+        needed = exam.after(case, own)
+        if run.due.intersection(needed):
+            continue
+        run.sent.add(case.name)
+        blank = replace(
+            _blank(run, case), weights=setting.weights_hash, data_hash=setting.data_hash
+        )
+        after = [run.records[name] for name in needed]
         # What does not suit the model says so when its turn comes.
         with suppress(TrustError):
-            run.crew.send(Order(case, blank, bench, bench.group))
-
-
-def _status(error: TrustError) -> Status:
-    return "skipped" if isinstance(error, NotApplicable) else "failed"
-
-
-def _line(error: TrustError) -> str:
-    """Return the error as one line, whatever a plugin's own message holds."""
-    return " ".join(str(error).split())
+            run.crew.send(Order(case, blank, _bench(run, case, setting), after))

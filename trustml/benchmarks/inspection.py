@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from trustml.benchmarks.discipline import Discipline
-from trustml.benchmarks.inspection_cases import check_claims, examine, read
+from trustml.benchmarks.inspection_cases import check_claims, examine, make_shard, read, shards
 from trustml.benchmarks.plan import Case, Plan, anywhere, labels, unique
 from trustml.benchmarks.routes import check_poison
 from trustml.contracts import Dataset
@@ -99,4 +99,7 @@ INSPECTION = Discipline(
     examined=examine,
     verified=check_claims,
     read=read,
+    apart=lambda plan, case: "all",
+    shards=shards,
+    made=make_shard,
 )

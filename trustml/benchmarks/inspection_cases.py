@@ -13,14 +13,16 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from trustml.benchmarks.claims import close
-from trustml.benchmarks.discipline import MODELS, SAMPLES, Bench
+from trustml.benchmarks.discipline import MODELS, SAMPLES, Bench, Shard
 from trustml.benchmarks.honest_models import Honest, honest_models
 from trustml.benchmarks.inspection_controls import (
     CONTROLS,
     FAR,
     OWN,
     comparable,
+    files,
     inspected,
+    make,
     oddness,
     suspicions,
 )
@@ -29,6 +31,7 @@ from trustml.benchmarks.setting import (
     Setting,
     blaming,
     clean_logits,
+    facts_file,
     placed,
     recorded_module,
     settle,
@@ -75,6 +78,32 @@ def examine(case: Case, blank: Record, bench: Bench) -> Record:
         notes=(*blank.notes, *_told(honest)),
         samples=hashlib.sha256(content).hexdigest(),
     )
+
+
+def shards(case: Case, bench: Bench) -> list[Shard]:
+    """Return the honest models, each with what is said of it, and the poisoned one.
+
+    Raises:
+        NotApplicable: there are no honest models to compare with.
+    """
+    look = choose("inspection", case.text)
+    found = {path: seed for seed, path in files(bench, look).items()}
+    if _poison_of(case) != "none":
+        keep = bench.folder / MODELS / _room(_poison_of(case))
+        found[facts_file(bench.setting.recipe, case.seed, keep)] = -1
+    return [Shard(path.relative_to(bench.folder).as_posix(), what) for path, what in found.items()]
+
+
+def make_shard(case: Case, bench: Bench, shard: Shard) -> None:
+    """Train and inspect an honest model, or train the poisoned one.
+
+    Raises:
+        TrustError: it cannot be trained or inspected.
+    """
+    if shard.what < 0:
+        _subject(case, bench)
+    else:
+        make(bench, choose("inspection", case.text), shard.what)
 
 
 def scores_of(found: Mapping[str, Tensor], rate: float) -> dict[str, Score]:

@@ -10,7 +10,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from trustml.benchmarks.discipline import Bench
-from trustml.benchmarks.honest_models import clean_of, honest_models
+from trustml.benchmarks.honest_models import Honest, clean_of, honest_models
 from trustml.benchmarks.plan import Plan
 from trustml.benchmarks.setting import blaming
 from trustml.contracts import Suspects
@@ -30,22 +30,42 @@ def suspicions(bench: Bench, look: Choice) -> Tensor:
         TrustError: a model cannot be trained or inspected.
     """
     honest = honest_models(bench)
-    path = _file(bench.folder, look, honest.told)
-    found = list(kept(path))
-    for seed in list(seeds(bench.plan))[len(found) :]:
-        found.append(inspected(look, honest.made(seed), bench).suspicion)
-        write_whole(path, save({"suspicion": torch.stack(found)}))
-    return torch.stack(found)
+    found = []
+    for seed, path in files(bench, look).items():
+        if not path.exists():
+            make(bench, look, seed, honest)
+        found.append(kept(path))
+    return torch.cat(found)
+
+
+def files(bench: Bench, look: Choice) -> dict[int, Path]:
+    """Return where the suspicion of the honest model of each seed is kept.
+
+    Raises:
+        NotApplicable: there are no honest models to compare with.
+    """
+    digest = hashlib.sha256(f"{look.text} {honest_models(bench).told}".encode()).hexdigest()[:16]
+    room = bench.folder / CONTROLS / f"{look.plugin.name}-{digest}"
+    return {seed: room / f"{seed}.safetensors" for seed in seeds(bench.plan)}
+
+
+def make(bench: Bench, look: Choice, seed: int, honest: Honest | None = None) -> None:
+    """Train the honest model of a seed, inspect it and keep what is said of it.
+
+    Raises:
+        TrustError: it cannot be trained or inspected.
+    """
+    module = (honest or honest_models(bench)).made(seed)
+    said = inspected(look, module, bench).suspicion[None]
+    write_whole(files(bench, look)[seed], save({"suspicion": said}))
 
 
 def kept(path: Path) -> Tensor:
-    """Return the suspicions (N, K) that are on the disk; none where there is no file.
+    """Return the suspicions (1, K) of an honest model that are on the disk.
 
     Raises:
         BrokenClaim: the file is damaged.
     """
-    if not path.exists():
-        return torch.zeros(0, 1)
     try:
         return load(path.read_bytes())["suspicion"]
     except (OSError, SafetensorError, KeyError) as error:
@@ -119,8 +139,3 @@ def oddness(own: Tensor, controls: Tensor) -> tuple[Tensor, Tensor]:
         spread = (spread.square() + spread.square().mean()).div(2).sqrt().clamp_min(1e-9)
         scores.append((every[row] - others.mean(0)) / spread)
     return scores[0], torch.stack(scores[1:]).amax(1)
-
-
-def _file(folder: Path, look: Choice, told: str) -> Path:
-    digest = hashlib.sha256(f"{look.text} {told}".encode()).hexdigest()[:16]
-    return folder / CONTROLS / f"{look.plugin.name}-{digest}.safetensors"

@@ -1,14 +1,14 @@
 """The exam of robustness: what is proved, noise, each attack, and all of them together."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from trustml import registry
 from trustml.benchmarks import samples as on_disk
 from trustml.benchmarks.attack_claims import check_claims
-from trustml.benchmarks.attacked import examine
-from trustml.benchmarks.discipline import Discipline
+from trustml.benchmarks.attacked import examine, make_shard, shards
+from trustml.benchmarks.discipline import Apart, Discipline
 from trustml.benchmarks.plan import Case, Plan, anywhere, labels, unique
 from trustml.contracts import Dataset, Json, Norm
 from trustml.errors import BadInput, BadOption
@@ -150,6 +150,19 @@ def _check_norm(attack: Choice, norm: Norm) -> None:
         )
 
 
+_APART: dict[str, Apart] = {"certificate": "all", "attack": "shards", "union": "no"}
+
+
+def _after(case: Case, others: Sequence[Case]) -> list[str]:
+    """Return the certificate of an attack's threat: what is proved is not attacked."""
+    attack = case.kind == "attack"
+    return [
+        other.name
+        for other in others
+        if attack and other.kind == "certificate" and other.threat == case.threat
+    ]
+
+
 ROBUSTNESS = Discipline(
     kinds=("certificate", "attack", "union"),
     wanted=lambda plan: bool(plan.attacks),
@@ -160,5 +173,8 @@ ROBUSTNESS = Discipline(
     verified=check_claims,
     read=on_disk.read,
     # Surrogates are where the run is.
-    parts=lambda plan, case: case.kind == "attack" and not plan.surrogates,
+    apart=lambda plan, case: "no" if plan.surrogates else _APART[case.kind],
+    after=_after,
+    shards=shards,
+    made=make_shard,
 )

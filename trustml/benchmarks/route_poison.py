@@ -29,9 +29,9 @@ def poisoned(case: Case, bench: Bench, poison: Choice, safeguard: str) -> dict[s
         MethodFailed: it raised, or returned something that is no split.
         TrustError: a model cannot be trained.
     """
-    dataset, trigger = _bad_data(case, bench, poison)
-    split, room = bench.setting.split, _room(case.text)
-    bare = _bare(case, bench, dataset, room)
+    dataset, trigger = bad_data(case, bench, poison)
+    split, room = bench.setting.split, room_of(case.text)
+    bare = bare_model(case, bench, dataset, room)
     honest = guarded(bench, case.seed, case.model, safeguard)
     recipe = guarded_by(safeguard, case.model)
     found: dict[str, Tensor] = {}
@@ -43,7 +43,7 @@ def poisoned(case: Case, bench: Bench, poison: Choice, safeguard: str) -> dict[s
                 train, validation = sanitised(recipe, dataset, bench.device)
             found["touched"] = _touched(bench.dataset.train, dataset.train, train.to("cpu"))
             dataset = replace(dataset, train=train.to("cpu"), validation=validation.to("cpu"))
-        under = settled(bench, case.seed, _cleaned(recipe), dataset, _room(case.text + safeguard))
+        under = settled(bench, case.seed, _cleaned(recipe), dataset, room_of(case.text + safeguard))
     mail = None
     if trigger is not None:
         with blaming(f"poison {poison.plugin.name}"):
@@ -92,8 +92,8 @@ def recorded_models(
         BrokenClaim: one is missing, damaged, or another.
     """
     recipe, plain = guarded_by(safeguard, case.model), bench.setting.recipe
-    own = _room(case.text) if safeguard == NONE else _room(case.text + safeguard)
-    rooms = ((plain, _room(case.text)), (_cleaned(recipe), own), (recipe, ""))
+    own = room_of(case.text) if safeguard == NONE else room_of(case.text + safeguard)
+    rooms = ((plain, room_of(case.text)), (_cleaned(recipe), own), (recipe, ""))
     settings = []
     for name, (of, room) in zip(WEIGHTS, rooms, strict=True):
         if name not in found:
@@ -106,7 +106,7 @@ def recorded_models(
     return settings[0], settings[1], settings[2]
 
 
-def _bad_data(case: Case, bench: Bench, poison: Choice) -> tuple[Dataset, Trigger]:
+def bad_data(case: Case, bench: Bench, poison: Choice) -> tuple[Dataset, Trigger]:
     """Return the data with its training split poisoned, and the trigger, if there is one."""
     train = bench.dataset.train
     with blaming(f"poison {poison.plugin.name}"):
@@ -118,7 +118,7 @@ def _bad_data(case: Case, bench: Bench, poison: Choice) -> tuple[Dataset, Trigge
     return replace(bench.dataset, train=bad), trigger
 
 
-def _bare(case: Case, bench: Bench, dataset: Dataset, room: str) -> Setting:
+def bare_model(case: Case, bench: Bench, dataset: Dataset, room: str) -> Setting:
     """Return the poisoned model without a safeguard, trained once for all safeguards."""
     known: dict[str, Setting] = bench.memory.setdefault("poisoned", {})
     if case.text not in known:
@@ -148,7 +148,8 @@ def _cleaned(recipe: Recipe) -> Recipe:
     return replace(recipe, safeguards=others)
 
 
-def _room(text: str) -> str:
+def room_of(text: str) -> str:
+    """Return the room in the run's folder for models of those that learnt from a poison."""
     return "poisoned-" + hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

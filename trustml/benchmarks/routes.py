@@ -7,6 +7,7 @@ from trustml.benchmarks.discipline import Discipline
 from trustml.benchmarks.plan import Case, Plan, anywhere, labels, unique
 from trustml.benchmarks.route_cases import check_claims, examine, read_file
 from trustml.benchmarks.route_guard import NONE, guarded_by, monitor_of
+from trustml.benchmarks.route_shards import make_shard, shards
 from trustml.contracts import Dataset
 from trustml.errors import BadOption, UnknownName
 from trustml.options import split_spec
@@ -131,4 +132,7 @@ ROUTES = Discipline(
     examined=examine,
     verified=check_claims,
     read=read_file,
+    apart=lambda plan, case: "all",
+    shards=shards,
+    made=make_shard,
 )

@@ -145,7 +145,7 @@ def _keep(known: Trained, recipe: Recipe, seed: int, split: Split, keep: Path) -
         "data_hash": data_hash(split),
         "notes": known.notes,
     }
-    write_whole(_facts_file(recipe, seed, keep), json.dumps(facts, indent=1).encode())
+    write_whole(facts_file(recipe, seed, keep), json.dumps(facts, indent=1).encode())
 
 
 def _kept(plan: Plan, recipe: Recipe, split: Split, keep: Path) -> Trained | None:
@@ -155,7 +155,7 @@ def _kept(plan: Plan, recipe: Recipe, split: Split, keep: Path) -> Trained | Non
         BadInput: the samples are others now.
         BrokenClaim: the run's own files are damaged.
     """
-    file = _facts_file(recipe, plan.seed, keep)
+    file = facts_file(recipe, plan.seed, keep)
     if not file.exists():
         return None
     try:
@@ -200,7 +200,8 @@ def placed(module: nn.Module, device: torch.device) -> nn.Module:
     return module.to(memory_format=torch.channels_last) if flat else module
 
 
-def _facts_file(recipe: Recipe, seed: int, keep: Path) -> Path:
+def facts_file(recipe: Recipe, seed: int, keep: Path) -> Path:
+    """Return where a run's folder for models says which weights a recipe has in it."""
     name = f"{recipe.text} seed={seed}"
     return keep / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
 

@@ -1,5 +1,6 @@
 """The exam of stealing: what each thief makes of a victim that answers in certain terms."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any, Literal, get_args
 
@@ -100,6 +101,19 @@ def _verified(case: Case, record: Record, bench: Bench) -> None:
     room.check_claims(case, record, bench)
 
 
+def _after(case: Case, others: Sequence[Case]) -> list[str]:
+    """Return the row of the same thief without a countermeasure, which the others are beside."""
+    bare = case.threat["countermeasure"] == "none"
+    return [
+        other.name
+        for other in others
+        if not bare
+        and case.kind == other.kind == "stealer"
+        and (other.plugin, other.text) == (case.plugin, case.text)
+        and other.threat["countermeasure"] == "none"
+    ]
+
+
 STEALING = Discipline(
     kinds=("stealer", "service"),
     wanted=lambda plan: bool(plan.stealers),
@@ -109,4 +123,6 @@ STEALING = Discipline(
     examined=_examined,
     verified=_verified,
     read=thefts.read,
+    apart=lambda plan, case: "all",
+    after=_after,
 )

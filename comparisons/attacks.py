@@ -9,22 +9,21 @@ by stage, each sample's verdict beside that of the reference AutoAttack, (f) wha
 
 All get the same model, inputs, budget, steps and threads; the model reads each candidate again in
 float32, and the ball is checked in float64. Times are seconds of the processor over all threads, so
-that others on the machine do not count; peak memory is what a child process grew by. A peer that is
-not installed is left out and named.
+that others on the machine do not count; peak memory is that of torch's tensors. A peer that is not
+installed is left out and named.
 """
 
 import argparse
 import math
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 
 import black_box
@@ -94,15 +93,17 @@ def ours(attack: Callable[..., Tensor], reduced: bool = False, **options: object
         given = {"steps": bench.steps, "step": bench.step} if attack is pgd else {}
         parts = []
         for rows in torch.arange(len(bench.x)).split(bench.batch):
-            x, y, random = bench.x[rows], bench.y[rows], keyed(seed, rows)
-            threat, found = Lp("linf", bench.epsilon), bench.x[rows]
+            here = slice(int(rows[0]), int(rows[-1]) + 1)
+            x, y, random = bench.x[here], bench.y[here], keyed(seed, rows)
+            threat, found = Lp("linf", bench.epsilon), x
             left = torch.arange(len(rows))
             for model in (Reduced(bench.model, torch.bfloat16), bench.model)[not reduced :]:
                 if len(left):
                     blocks = bench.blocks if model is bench.model else None
                     handed = Handed(model, Access.GRADIENTS, len(left), block=blocks)
+                    some = slice(None) if len(left) == len(rows) else left
                     found = found.index_copy(0, left, attack(
-                        handed, x[left], y[left], threat, random=random.at(left), **given, **options
+                        handed, x[some], y[some], threat, random=random.at(left), **given, **options
                     ))  # fmt: skip
                     with torch.no_grad():
                         left = left[bench.model(found[left]).argmax(1) == y[left]]
@@ -212,7 +213,6 @@ def main() -> None:
     known.add_argument("--hop-images", type=int, default=200)
     known.add_argument("--hop-queries", type=int, default=2000)
     known.add_argument("--ensemble-images", type=int, default=1000)
-    known.add_argument("--child", help="run just this loop and print the memory that it took")
     asked = known.parse_args()
     torch.set_num_threads(asked.threads)
     warnings.simplefilter("ignore")  # the peers' own
@@ -221,9 +221,6 @@ def main() -> None:
     for runs in (LOOPS, ENSEMBLES):
         keep_only(runs, asked.runs.split(","))
     whole = fitted(Bench(settled.model.model.eval(), settled.x, settled.y))
-    if asked.child:
-        grown(asked.child, first(whole, asked.images))
-        return
     print(f"torch {torch.__version__}, {asked.threads} threads, {len(whole.x)} images read rightly")
     sections = {
         "a": lambda: strength(first(whole, asked.images), asked),
@@ -274,7 +271,7 @@ def strength(bench: Bench, asked: argparse.Namespace) -> None:
         robust = [f"{100 * (~wrong(bench, found)).double().mean():.1f}" for found in candidates]
         outside = (distance(candidates[0], bench.x, "linf") > bench.epsilon).sum()
         print(f"| {name} | {' '.join(robust)} | {_ratio(rows, seconds)} | "
-              f"{_memory(name, asked)} | {int(outside)} |", flush=True)  # fmt: skip
+              f"{_memory(name, bench)} | {int(outside)} |", flush=True)  # fmt: skip
 
 
 def loop_cost(rounds: int) -> None:
@@ -408,29 +405,26 @@ def wrong(bench: Bench, candidate: Tensor) -> Tensor:
         return bench.model(candidate).argmax(1) != bench.y
 
 
-def grown(name: str, bench: Bench) -> None:
-    """Print by how many MiB the process grew at its peak in one run after a short one (Linux)."""
-    with frozen(bench.model):
-        LOOPS[name](first(replace(bench, steps=1), 2), 0)
-        with open("/proc/self/clear_refs", "w") as peak:
-            peak.write("5")  # the peak is forgotten
-        before = _resident("VmRSS")
-        LOOPS[name](bench, 0)
-    print((_resident("VmHWM") - before) / 1024)
+def peak_memory(run: Run, bench: Bench) -> float:
+    """Return the MiB of tensors alive at once in a walk of 6 steps, as torch's profiler counts."""
+    from torch.profiler import ProfilerActivity, profile
+
+    bench = replace(bench, steps=6)
+    run(first(replace(bench, steps=1), 2), 0)  # what is made once for all is made before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as told:
+        run(bench, 0)
+    events = [e for e in told.profiler.kineto_results.events() if e.name() == "[memory]"]
+    events.sort(key=lambda event: event.start_ns())
+    return max(accumulate(event.nbytes() for event in events)) / 2**20
 
 
-def _resident(what: str) -> int:
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith(what))
-
-
-def _memory(name: str, asked: argparse.Namespace) -> str:
-    """Return the peak memory of one run in a process of its own, in MiB."""
-    given = {"images": asked.images, "ensemble-images": 1, "threads": asked.threads, "child": name}
-    options = [word for key, value in given.items() for word in (f"--{key}", str(value))]
-    command = [sys.executable, __file__, asked.weights, *options]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    return f"{float(answer.stdout.splitlines()[-1]):.0f}" if not answer.returncode else "not told"
+def _memory(name: str, bench: Bench) -> str:
+    """Return the peak memory on one batch as a cell."""
+    try:
+        with frozen(bench.model):
+            return f"{peak_memory(LOOPS[name], first(bench, bench.batch)):.1f}"
+    except ImportError:
+        return ""
 
 
 def _ratio(rows: dict[str, tuple[list[float], list[Tensor]]], seconds: list[float]) -> str:

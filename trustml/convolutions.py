@@ -15,6 +15,8 @@ from torch.overrides import TorchFunctionMode
 
 # A patch sum costs more than it saves where there are more channels, or steps are small.
 _ALWAYS, _IN_STRIDES = 1, 3
+# Rows whose patches are alive at once.
+_ROWS = 64
 
 
 def pays(model: object) -> bool:
@@ -54,9 +56,13 @@ class _Convolution(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, slope: Tensor) -> Any:
         (weight,) = ctx.saved_tensors
-        patches = torch.matmul(weight.flatten(1).t(), slope.flatten(2))
-        kernel = tuple(weight.shape[2:])
-        return nn.functional.fold(patches, ctx.size, kernel, *ctx.how), *[None] * 5
+        across, kernel = weight.flatten(1).t(), tuple(weight.shape[2:])
+        # Patches overlap, so that they take several times the room of what they are summed to.
+        sums = [
+            nn.functional.fold(torch.matmul(across, part.flatten(2)), ctx.size, kernel, *ctx.how)
+            for part in slope.split(_ROWS)
+        ]
+        return torch.cat(sums) if len(sums) > 1 else sums[0], *[None] * 5
 
 
 def _suits(

@@ -7,6 +7,7 @@ those numbers as the tensors' own type holds them.
 
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -27,8 +28,9 @@ def distance(candidate: Tensor, x: Tensor, norm: Norm) -> Tensor:
 
     L0 counts the entries that differ.
     """
-    move = (candidate.double() - x.double()).flatten(1)
-    return torch.linalg.vector_norm(move, ord=_NORM_ORDER[norm], dim=1)
+    flat, start = candidate.flatten(1), x.flatten(1)
+    parts = zip(flat.split(_rows(flat)), start.split(_rows(flat)), strict=True)
+    return torch.cat([_length(part.double() - near.double(), norm) for part, near in parts])
 
 
 def diameter(norm: Norm, side: float, entries: int) -> float:
@@ -49,20 +51,23 @@ def like(values: Tensor, x: Tensor) -> Tensor:
 def interval(x: Tensor, epsilon: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
     """Return the Linf ball cut with the box as bounds (B, *S), rounded inwards.
 
-    Every point between the bounds is within epsilon of x in exact arithmetic. x must be in the box.
+    Every point between the bounds is within epsilon of x in exact arithmetic; they are a few units
+    in the last place from the ball's own. x must be in the box.
     """
-    far = epsilon.double()
+    # A hair inside the ball: the rounded sum, off by half a unit in its last place at most, one or
+    # two units nearer to x. Infinity less infinity would be no number.
+    far = _below(epsilon.clamp(max=2 * (high - low)), x.dtype)
+    hair = torch.finfo(x.dtype).eps
     lower, upper = torch.empty_like(x), torch.empty_like(x)
-    each = far.dim() > 0 and len(far) > 1
-    # A few rows at a time: their float64 copies then stay in a processor's cache.
-    rows = max(_CACHED // max(x[:1].numel(), 1), 1) if x.device.type == "cpu" else len(x)
-    for first in range(0, len(x), max(rows, 1)):
-        some = slice(first, first + rows)
-        part, most = x[some], far[some] if each else far
-        wide = part.double()
-        floor, ceiling = _inwards(wide, -most, x.dtype), -_inwards(-wide, -most, x.dtype)
-        torch.minimum(floor.clamp_(min=low), part, out=lower[some])
-        torch.maximum(ceiling.clamp_(max=high), part, out=upper[some])
+    rows = _rows(x)
+    for start, below, above, most in zip(
+        x.split(rows), lower.split(rows), upper.split(rows),
+        far.split(rows) if far.dim() and len(far) > 1 else repeat(far), strict=False,
+    ):  # fmt: skip
+        torch.sub(start, most, out=below)
+        torch.add(start, most, out=above)
+        torch.minimum(below.add_(below.abs().mul_(hair)).clamp_(min=low), start, out=below)
+        torch.maximum(above.sub_(above.abs().mul_(hair)).clamp_(max=high), start, out=above)
     return lower, upper
 
 
@@ -264,19 +269,24 @@ def _step(value: Tensor, towards: float) -> Tensor:
     return torch.nextafter(value, torch.full_like(value, towards))
 
 
-def _inwards(start: Tensor, move: Tensor, kind: torch.dtype) -> Tensor:
-    """Return the smallest numbers of the type no farther below float64 `start` than `move` ≤ 0."""
-    near = (start + move).to(kind)
-    # The sum, or its rounding to the type, may have gone too far: the next number has not.
-    return torch.where(near.double() - start < move, _next_up(near), near)
+def _below(value: Tensor, kind: torch.dtype) -> Tensor:
+    """Return the largest numbers of the type that are no larger than float64 `value`."""
+    near = value.to(kind)
+    return torch.where(near.double() > value, _step(near, -torch.inf), near)
 
 
-def _next_up(value: Tensor) -> Tensor:
-    """Return the next larger numbers of the type; float32 is counted up as the integer it is."""
-    if value.dtype != torch.float32:
-        return _step(value, torch.inf)
-    bits = (value + 0.0).view(torch.int32)  # + 0.0 makes -0.0 a 0.0
-    return bits.add_((bits >> 31).bitwise_or_(1)).view(torch.float32)
+def _rows(x: Tensor) -> int:
+    """Return how many rows are worked on at once: a CPU keeps copies of so many in its cache."""
+    if x.device.type != "cpu":
+        return max(len(x), 1)
+    return max(_CACHED // max(x[:1].numel(), 1), 1)
+
+
+def _length(move: Tensor, norm: Norm) -> Tensor:
+    """Return ‖move‖ (B,); of Linf the quicker way to it."""
+    if norm == "linf" and move.shape[1]:
+        return move.abs().amax(1)
+    return torch.linalg.vector_norm(move, ord=_NORM_ORDER[norm], dim=1)
 
 
 def _round_towards(value: Tensor, goal: Tensor, kind: torch.dtype) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trustml.access import Handed
-from trustml.attacks._adaptive import Adaptive, _checked, begin_climb, climb
+from trustml.attacks._adaptive import Adaptive, begin_climb, checked, climb
 from trustml.attacks._adaptive_l1 import _checked as _sparsely_checked
 from trustml.attacks._adaptive_l1 import begin_sparsely
 from trustml.attacks._ascent import in_ball
@@ -170,14 +170,14 @@ def test_when_a_step_is_halved() -> None:
         100, rises=rises, halved=halved, window=10, step=torch.ones(SAMPLES),
         peak=Peak(X, torch.where(rose, 2.0, 1.0), X), checked=torch.ones(SAMPLES),
     )  # fmt: skip
-    after = _checked(walk)
+    after = checked(walk)
     wanted = torch.tensor([True, False, True, False, True, True])
     assert torch.equal(after.halved, wanted)
     assert torch.equal(after.step, torch.where(wanted, 0.5, 1.0))
     assert torch.equal(after.checked, walk.peak.loss)
     assert not bool(after.rises.any())
     # Windows shrink by 3 of 100 moves, down to 6.
-    assert (after.window, _checked(after).window) == (7, 6)
+    assert (after.window, checked(after).window) == (7, 6)
 
 
 def test_moves_in_an_l1_ball_go_both_ways() -> None:

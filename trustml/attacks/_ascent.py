@@ -59,7 +59,8 @@ def in_ball(x: Tensor, norm: Norm, epsilon: Tensor, random: Random, draw: int = 
     """Return moves (B, *S), uniform in the volume of each Linf, L2 or L1 ball."""
     shape = tuple(x.shape[1:])
     if norm == "linf":
-        return (2 * random.uniform(shape, "ball", draw) - 1).to(x.dtype) * epsilon.to(x.dtype)
+        even = random.uniform(shape, "ball", draw).mul_(2).sub_(1)
+        return even.to(x.dtype).mul_(epsilon.to(x.dtype))
     count = x[0].numel()
     if norm == "l2":
         direction = random.normal(shape, "ball", draw).to(x.dtype)
@@ -73,9 +74,9 @@ def in_ball(x: Tensor, norm: Norm, epsilon: Tensor, random: Random, draw: int = 
 
 
 def _to(walk: Ascent, point: Tensor, quarry: Quarry) -> Ascent:
-    """Return the walk at the allowed point near `point`."""
+    """Return the walk at the allowed point near `point`, which is overwritten."""
     if walk.lower is not None and walk.upper is not None:
-        point = torch.clamp(point, walk.lower, walk.upper)
+        point = point.clamp_(walk.lower, walk.upper)
     else:
         threat = quarry.threat
         point = pull(

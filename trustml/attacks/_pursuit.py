@@ -76,10 +76,9 @@ class Best:
         losses = losses.to(self.loss.dtype)
         if reached is not None:
             losses = losses.masked_fill(reached, torch.inf)
-        better = losses > self.loss
-        return Best(
-            torch.where(like(better, point), point, self.point), torch.maximum(losses, self.loss)
-        )
+        better = like((losses > self.loss).to(point.dtype), point)
+        # All or nothing of finite points: exact, and on a CPU a fraction of the time of `where`.
+        return Best(torch.lerp(self.point, point, better), torch.maximum(losses, self.loss))
 
     def open(self) -> Tensor:
         """Return the rows (B',) that have not been won; reads the device once."""

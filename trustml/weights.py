@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -60,7 +61,10 @@ def _read_weights(path: Path) -> Weights:
     try:
         if path.suffix == ".safetensors":
             return load(path.read_bytes())
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # It warns of odd pickles before it refuses them: one line is enough.
+            warnings.simplefilter("ignore", UserWarning)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise BadInput(f"weights {path}: no such file") from error
     except pickle.UnpicklingError as error:

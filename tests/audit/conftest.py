@@ -1,6 +1,8 @@
 """A regression on the digits, in a file and behind a server, and a depth below quick."""
 
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,6 +51,13 @@ def open_target() -> Callable[[str], Target]:
         return opened(recipe.model.plugin, recipe.own, Domain((1, 8, 8), 10))
 
     return opens
+
+
+@pytest.fixture(scope="session")
+def venvs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the servers' environments."""
+    kept = os.environ.get("TRUSTML_SERVER_VENVS")
+    return Path(kept) if kept else tmp_path_factory.mktemp("venvs")
 
 
 @pytest.fixture

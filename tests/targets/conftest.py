@@ -1,6 +1,8 @@
 """A small network on the digits, and ways to open a target, that the tests of targets share."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +59,13 @@ def open_target() -> Callable[..., Target]:
         return opened(recipe.model.plugin, recipe.own, domain)
 
     return opens
+
+
+@pytest.fixture(scope="session")
+def venvs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the servers' environments."""
+    kept = os.environ.get("TRUSTML_SERVER_VENVS")
+    return Path(kept) if kept else tmp_path_factory.mktemp("venvs")
 
 
 def inputs(count: int = 40) -> torch.Tensor:

@@ -54,6 +54,8 @@ class StandIn:
 
         self.http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.http.daemon_threads = True
+        # A client that goes away is no trouble of the server's: it says nothing of it.
+        self.http.handle_error = lambda *_: None  # type: ignore[method-assign]
         self.thread = threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True)
         self.thread.start()
         self.port = self.http.server_address[1]

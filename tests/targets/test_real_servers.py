@@ -1,121 +1,19 @@
-"""MLServer and MLflow's scoring server, each in an environment of its own, serving a digits model.
+"""MLServer and MLflow's scoring server: what is opened is what they serve, and runs hold."""
 
-They pin older web packages than ours, so the test makes a virtual environment for each. With
-TRUSTML_SERVER_VENVS=FOLDER these are kept there, and found again by the next run.
-"""
-
-import os
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
-import numpy as np
 import pytest
 import torch
 
 from tests.targets.conftest import DIGITS
+from tests.targets.real_servers import mlflow, mlserver
 from trustml.benchmarks.harness import start
 from trustml.benchmarks.plan import Plan
 from trustml.benchmarks.verify import verify
 from trustml.contracts import Access, Dataset
 
 pytestmark = pytest.mark.slow
-
-# What each server's environment holds, and what trains, saves and answers in it.
-_PACKAGES = {
-    "mlserver": ("mlserver>=1.7,<1.8", "mlserver-sklearn>=1.7,<1.8"),
-    "mlflow": ("mlflow-skinny>=3", "scikit-learn", "skops", "pandas", "fastapi", "uvicorn"),
-}
-_TRAINED = """
-import sys, numpy as np
-from sklearn.linear_model import LogisticRegression
-x, y, test = (np.load(name) for name in ("x.npy", "y.npy", "test.npy"))
-model = LogisticRegression(max_iter=300, C=0.1).fit(x, y)
-np.save("truth.npy", model.predict_proba(test))
-"""
-_SAVED = {
-    "mlserver": "import joblib; joblib.dump(model, 'model.joblib')",
-    "mlflow": (
-        "import mlflow.sklearn; mlflow.sklearn.save_model(model, 'model', "
-        "pyfunc_predict_fn=sys.argv[1])"
-    ),
-}
-
-
-@pytest.fixture(scope="session")
-def venvs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the servers' environments."""
-    kept = os.environ.get("TRUSTML_SERVER_VENVS")
-    return Path(kept) if kept else tmp_path_factory.mktemp("venvs")
-
-
-def _python(venvs: Path, name: str) -> Path:
-    """Return the Python of a server's environment, made if need be; skip where it cannot be."""
-    home = venvs / name
-    python = home / "bin" / "python"
-    if not (home / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", home], check=True)
-        made = subprocess.run(
-            [python, "-m", "pip", "install", "-q", *_PACKAGES[name]],
-            capture_output=True, text=True, check=False, env=_alone(python), timeout=1500,
-        )  # fmt: skip
-        if made.returncode:
-            pytest.skip(f"{name} cannot be installed here: {made.stderr.strip().splitlines()[-1]}")
-        (home / "ready").touch()
-    return python
-
-
-def _alone(python: Path) -> dict[str, str]:
-    """Return an environment in which theirs finds its own programs, and imports nothing of ours."""
-    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return own | {"PATH": f"{python.parent}{os.pathsep}{own.get('PATH', '')}"}
-
-
-def _trained(python: Path, name: str, folder: Path, data: Dataset, *words: str) -> torch.Tensor:
-    """Train and save the model in the server's environment; return its own probabilities."""
-    for file, x in (("x", data.train.x), ("test", data.test.x[:100])):
-        np.save(folder / f"{file}.npy", x.flatten(1).numpy())
-    np.save(folder / "y.npy", data.train.y.numpy())
-    code = _TRAINED + _SAVED[name]
-    subprocess.run(
-        [python, "-c", code, *words], cwd=folder, check=True, env=_alone(python), timeout=300
-    )
-    return torch.from_numpy(np.load(folder / "truth.npy")).float()
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
-@contextmanager
-def _running(python: Path, words: list[str], folder: Path, ready: str) -> Iterator[None]:
-    """Run a server inside the block, from when it is ready on."""
-    with (folder / "log").open("w") as log:
-        command = [python.with_name(words[0]), *words[1:]]
-        server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=_alone(python))
-    try:
-        for _ in range(240):
-            with suppress(URLError, OSError), urlopen(ready, timeout=2) as answer:
-                if answer.status == 200:
-                    break
-            assert server.poll() is None, (folder / "log").read_text()[-2000:]
-            time.sleep(0.5)
-        else:
-            pytest.fail(f"not ready: {(folder / 'log').read_text()[-2000:]}")
-        yield
-    finally:
-        server.terminate()
-        server.wait(30)
 
 
 def _examined(url: str, truth: torch.Tensor, data: Dataset, open_target: Any, folder: Path) -> None:
@@ -137,38 +35,18 @@ def test_mlserver_serves_a_digits_model(
     venvs: Path, tmp_path: Path, data: Dataset, open_target: Any
 ) -> None:
     """Open Inference Protocol; the same estimator's predict_proba, in its own process, is true."""
-    python = _python(venvs, "mlserver")
-    truth = _trained(python, "mlserver", tmp_path, data)
-    port = _free_port()
-    (tmp_path / "settings.json").write_text(
-        f'{{"http_port": {port}, "grpc_port": {_free_port()}, "metrics_port": {_free_port()}, '
-        f'"host": "127.0.0.1", "parallel_workers": 0}}'
-    )
-    (tmp_path / "model-settings.json").write_text(
-        '{"name": "digits", "implementation": "mlserver_sklearn.SKLearnModel", '
-        '"parameters": {"uri": "./model.joblib", "version": "v1"}}'
-    )
-    base = f"http://127.0.0.1:{port}/v2"
-    with _running(python, ["mlserver", "start", "."], tmp_path, f"{base}/health/ready"):
-        _examined(f"{base}/models/digits", truth, data, open_target, tmp_path)
+    with mlserver(venvs, tmp_path, data) as (url, truth):
+        _examined(url, truth, data, open_target, tmp_path)
 
 
 def test_mlflow_serves_a_digits_model(
     venvs: Path, tmp_path: Path, data: Dataset, open_target: Any
 ) -> None:
     """/invocations; once with probabilities and once with labels, as MLflow serves by default."""
-    python = _python(venvs, "mlflow")
     for answers in ("predict_proba", "predict"):
         folder = tmp_path / answers
         folder.mkdir()
-        truth = _trained(python, "mlflow", folder, data, answers)
-        port = _free_port()
-        url = f"http://127.0.0.1:{port}/invocations"
-        words = [
-            "mlflow", "models", "serve", "-m", "model", "-p", str(port),
-            "--env-manager", "local", "-h", "127.0.0.1",
-        ]  # fmt: skip
-        with _running(python, words, folder, f"http://127.0.0.1:{port}/ping"):
+        with mlflow(venvs, folder, data, answers) as (url, truth):
             if answers == "predict_proba":
                 _examined(url, truth, data, open_target, folder)
             else:

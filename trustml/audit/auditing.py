@@ -57,6 +57,7 @@ def kept(found: Prepared, outcomes: Sequence[Outcome]) -> list[Finding]:
     facts: dict[str, Json] = {
         "schema": 1,
         "fingerprint": found.prints.facts(),
+        "notes": list(found.notes),
         "queries": {"asked": found.ledger.asked, "budget": found.ledger.budget},
         "sections": {
             outcome.item.section.name: {

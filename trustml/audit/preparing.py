@@ -46,6 +46,7 @@ class Prepared:
         seconds: how long that takes at most on this machine, by the time of one pass.
         rate: requests a second that a server is sent at most; 0 sets no limit.
         ledger: what a server was asked, and may be.
+        notes: what a reader should know of the model.
     """
 
     folder: Path
@@ -57,6 +58,7 @@ class Prepared:
     seconds: float
     rate: float
     ledger: Ledger
+    notes: tuple[str, ...] = ()
 
 
 def prepared(base: Plan, depth: str, folder: Path, budget: int = 0) -> Prepared:
@@ -154,7 +156,9 @@ def _prepared(base: Plan, depth: Depth, folder: Path, budget: int) -> Prepared:
     items = agenda(base, subject)
     queries = sum(work(item, subject)[0] for item in items)
     taken = sum(seconds(item, subject, pace) for item in items)
-    return Prepared(folder, base, subject, items, prints, queries, taken, pace.rate, ledger)
+    return Prepared(
+        folder, base, subject, items, prints, queries, taken, pace.rate, ledger, setting.notes
+    )
 
 
 def _fingerprint(setting: Setting, dataset: Dataset, access: Access) -> Fingerprint:

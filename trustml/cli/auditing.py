@@ -131,6 +131,8 @@ def _new(runs: Path, recipe: str, data: str) -> Path:
 def _announce(found: Prepared) -> None:
     shown = found.subject.access.name.lower()
     click.echo(f"It shows {shown}; the fingerprint took {found.prints.queries} queries.")
+    for note in found.notes:
+        click.echo(f"note: {note}")
     for item in found.items:
         if item.plan is None:
             click.echo(f"not examined: {item.section.title}: {item.reason}")

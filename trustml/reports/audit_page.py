@@ -123,7 +123,7 @@ def _tested(folder: Path, base: Plan, depth: str, facts: Mapping[str, Any]) -> s
     pairs = [
         ("model", base.models[0]), ("data", base.data), ("depth", depth),
         ("begun", f"{begun:%Y-%m-%d %H:%M} UTC"), ("trustml", trustml_version()),
-        *_asked(facts.get("queries", {})),
+        *_asked(facts.get("queries", {})), *(("note", note) for note in facts.get("notes", [])),
         *((name.replace("_", " "), _word(value)) for name, value in prints.items()),
     ]  # fmt: skip
     return markup.table(grades(facts)) + markup.facts(pairs)

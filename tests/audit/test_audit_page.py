@@ -1,6 +1,8 @@
 """The page of an audit in a browser: whole, quiet, no wider than the window, labels as text."""
 
+import json
 import re
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,19 @@ from trustml.cli.main import cli
 from trustml.data.digits import digits
 
 EVIL = "<img src=x onerror=alert(1)><script>alert(2)"
+# Before anything else of the page: what would be said if a script of the label's ran.
+_WATCH = """<script>
+window.ran = 0;
+window.alert = () => { window.ran += 1; };
+</script><meta charset"""
+_READ_OUT = """<script>
+window.addEventListener("load", () => setTimeout(() => {
+  const text = [...document.querySelectorAll("dd, td, th, li, p, h3")]
+    .filter(part => part.textContent.includes(EVIL)).length;
+  const made = document.querySelectorAll("img[src=x], img[onerror]").length;
+  document.title = `shown ${text > 0} tags ${made} ran ${window.ran}`;
+}, 200));
+</script></body>"""
 _PROBE = """
 <script>
 window.addEventListener("load", () => {
@@ -61,6 +76,33 @@ def test_a_label_is_text_on_the_page(page: Path) -> None:
     assert "<img src=x" not in text
     assert "<script>alert" not in text
     assert text.count("<script>") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium, such as Debian's package chromium")
+@pytest.mark.parametrize("escaped", [True, False])
+def test_a_browser_reads_the_label_and_runs_nothing(
+    page: Path, tmp_path: Path, escaped: bool
+) -> None:
+    """The label's characters are on the screen, and nothing of it is an element or a script.
+
+    The page's own policy, which would stop scripts anyway, is taken away first. Where the label is
+    put into the page as it is, both run: so the test can see them.
+    """
+    text = re.sub(r"<meta http-equiv=.*?>", "", page.read_text(encoding="utf-8"))
+    assert escape(EVIL) in text
+    probe = _READ_OUT.replace("EVIL", f"{json.dumps(EVIL[:20])} + {json.dumps(EVIL[20:])}")
+    probe = probe.replace("<script>alert", "<scr\\u0069pt>alert")
+    text = text.replace("<meta charset", _WATCH, 1).replace("</body>", probe)
+    if not escaped:
+        text = text.replace(escape(EVIL), EVIL + "</script>")
+    (tmp_path / "open.html").write_text(text, encoding="utf-8")
+    title = re.search("<title>(.*?)</title>", _browse(tmp_path / "open.html").stdout)
+    assert title is not None
+    if escaped:
+        assert title.group(1) == "shown true tags 0 ran 0"
+    else:
+        assert re.fullmatch(r"shown \w+ tags [1-9]\d* ran [1-9]\d*", title.group(1)), title.group(1)
 
 
 @pytest.mark.slow

@@ -58,6 +58,7 @@ def kept(found: Prepared, outcomes: Sequence[Outcome]) -> list[Finding]:
         "schema": 1,
         "fingerprint": found.prints.facts(),
         "notes": list(found.notes),
+        "classes": list(found.classes),
         "queries": {"asked": found.ledger.asked, "budget": found.ledger.budget},
         "sections": {
             outcome.item.section.name: {

@@ -47,6 +47,7 @@ class Prepared:
         rate: requests a second that a server is sent at most; 0 sets no limit.
         ledger: what a server was asked, and may be.
         notes: what a reader should know of the model.
+        classes: their names, as the data number them.
     """
 
     folder: Path
@@ -58,7 +59,8 @@ class Prepared:
     seconds: float
     rate: float
     ledger: Ledger
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
+    classes: tuple[str, ...]
 
 
 def prepared(base: Plan, depth: str, folder: Path, budget: int = 0) -> Prepared:
@@ -157,8 +159,9 @@ def _prepared(base: Plan, depth: Depth, folder: Path, budget: int) -> Prepared:
     queries = sum(work(item, subject)[0] for item in items)
     taken = sum(seconds(item, subject, pace) for item in items)
     return Prepared(
-        folder, base, subject, items, prints, queries, taken, pace.rate, ledger, setting.notes
-    )
+        folder, base, subject, items, prints, queries, taken, pace.rate, ledger, setting.notes,
+        dataset.class_names,
+    )  # fmt: skip
 
 
 def _fingerprint(setting: Setting, dataset: Dataset, access: Access) -> Fingerprint:

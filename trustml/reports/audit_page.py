@@ -24,6 +24,7 @@ from trustml.reports.pictures import pictures_of
 from trustml.reports.tables import plain_table
 
 _LOOKS = {"critical": "bad", "high": "bad", "medium": "warn", "low": "warn", "passed": "good"}
+_NAMED = 20  # classes; of more the others are counted
 _BANDS = (
     "How bad a finding is: what is left of a property (right answers under attack, say), at the "
     "worse end of its 95 % interval, is below 5 % (critical), 40 % (high), 80 % (medium), 99 % "
@@ -120,8 +121,11 @@ def _found(findings: Sequence[Finding]) -> Iterator[str]:
 def _tested(folder: Path, base: Plan, depth: str, facts: Mapping[str, Any]) -> str:
     begun = datetime.fromtimestamp((folder / AUDIT).stat().st_mtime, UTC)
     prints = facts["fingerprint"]
+    classes = facts.get("classes", [])
+    more = f" and {len(classes) - _NAMED} more" if len(classes) > _NAMED else ""
     pairs = [
         ("model", base.models[0]), ("data", base.data), ("depth", depth),
+        ("classes", ", ".join(classes[:_NAMED]) + more),
         ("begun", f"{begun:%Y-%m-%d %H:%M} UTC"), ("trustml", trustml_version()),
         *_asked(facts.get("queries", {})), *(("note", note) for note in facts.get("notes", [])),
         *((name.replace("_", " "), _word(value)) for name, value in prints.items()),

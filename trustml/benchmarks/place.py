@@ -1,15 +1,23 @@
-"""Where a case ran: device, versions, commit."""
+"""Where a case ran: device, versions, commit, and how torch computed there."""
 
+import os
 import platform
 import subprocess
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from trustml.contracts import Json
 from trustml.errors import BadInput, UnknownName
+
+# What cuBLAS wants to be told before its sums have a fixed order.
+_WORKSPACE, _FIXED = "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
 
 
 def device_of(text: str) -> torch.device:
@@ -17,7 +25,7 @@ def device_of(text: str) -> torch.device:
 
     Raises:
         UnknownName: another word.
-        BadInput: the device is not on this machine.
+        BadInput: the device is not on this machine, or others hold it.
     """
     if text == "auto":
         text = "cuda" if torch.cuda.is_available() else "cpu"
@@ -30,15 +38,77 @@ def device_of(text: str) -> torch.device:
         )
     if kind == "mps" and not torch.backends.mps.is_available():
         raise BadInput("--device mps: torch sees no Apple GPU here; use --device auto")
+    if kind == "cuda":
+        _check_free(text)
     return torch.device(text)
 
 
-def exact_arithmetic() -> None:
-    """Switch off what trades bits for speed, so that a verdict can be checked again."""
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+def _check_free(text: str) -> None:
+    """Ask the GPU for a word, so that one that others hold is named before anything is begun.
+
+    Raises:
+        BadInput: it does not answer.
+    """
+    try:
+        torch.cuda.mem_get_info(torch.device(text).index or 0)
+    except RuntimeError as error:
+        said = (str(error).strip().splitlines() or ["no reason given"])[0]
+        raise BadInput(
+            f"{text}: the GPU cannot be used ({said}); wait for it, name another one with "
+            f"--device cuda:N, or use --device cpu"
+        ) from error
+
+
+@contextmanager
+def arithmetic(deterministic: bool = False) -> Iterator[None]:
+    """Compute exactly (`exact_arithmetic`) inside the block, and as before after it."""
+    held = [(part, name, value) for part, name in _switches() if (value := _read(part, name))]
+    strict = torch.are_deterministic_algorithms_enabled()
+    softly = torch.is_deterministic_algorithms_warn_only_enabled()
+    flags = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    workspace = os.environ.get(_WORKSPACE)
+    exact_arithmetic(deterministic)
+    try:
+        yield
+    finally:
+        for part, name, (value,) in held:
+            _write(part, name, value)
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = flags
+        torch.use_deterministic_algorithms(strict, warn_only=softly)
+        if workspace is None:
+            os.environ.pop(_WORKSPACE, None)
+        else:
+            os.environ[_WORKSPACE] = workspace
+
+
+def exact_arithmetic(deterministic: bool = False) -> None:
+    """Switch off what trades bits for speed, so that a verdict can be checked again.
+
+    Products are float32, not TensorFloat-32, and cuDNN does not choose among its algorithms by
+    stop watch. `deterministic` goes on to every operation of torch: one that has no algorithm of a
+    fixed order raises.
+    """
+    for part, name in _switches():
+        _write(part, name, "ieee" if name == "fp32_precision" else False)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
+    if deterministic:
+        os.environ.setdefault(_WORKSPACE, _FIXED)
+        torch.use_deterministic_algorithms(True)
+
+
+def peak_mib(device: torch.device) -> float | None:
+    """Return the most memory that torch held on the device since `forget_peak`, in MiB.
+
+    None on a CPU, where what a process holds is mostly not of the case.
+    """
+    return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
+
+
+def forget_peak(device: torch.device) -> None:
+    """Begin to count the device's memory anew."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def place(device: torch.device) -> dict[str, Json]:
@@ -52,8 +122,41 @@ def place(device: torch.device) -> dict[str, Json]:
         "commit": _commit(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "tf32": False,
+        "tf32": _is_tf32(),
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
+
+
+def _switches() -> list[tuple[Any, str]]:
+    """Return torch's words for TensorFloat-32: the older ones, and since 2.9 the newer ones too.
+
+    Both are to say the same: torch raises where somebody reads the older ones and they differ.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    older = [(matmul, "allow_tf32"), (cudnn, "allow_tf32")]
+    if not hasattr(matmul, "fp32_precision"):
+        return older
+    return older + [(part, "fp32_precision") for part in (matmul, cudnn.conv, cudnn.rnn)]
+
+
+def _is_tf32() -> bool:
+    values = [value for part, name in _switches() for value in _read(part, name)]
+    return "tf32" in values or True in values
+
+
+def _read(part: Any, name: str) -> tuple[Any, ...]:
+    """Return a switch's value, or nothing where older and newer words differ."""
+    with warnings.catch_warnings(), suppress(RuntimeError):
+        warnings.simplefilter("ignore")  # some versions warn of the older words
+        return (getattr(part, name),)
+    return ()
+
+
+def _write(part: Any, name: str, value: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        setattr(part, name, value)
 
 
 @cache

@@ -10,6 +10,7 @@ from trustml.cli.bench import bench
 from trustml.cli.promotion import promote
 from trustml.cli.provenance import provenance
 from trustml.cli.targeting import target, target_words
+from trustml.cli.training import train
 from trustml.cli.words import DATA, DATA_DIR, DEVICE, FAIL_ON, JSON, PLUGIN, RUNS, SEED, WHERE
 from trustml.errors import TrustError, UsageError
 
@@ -52,6 +53,7 @@ cli.add_command(bench)
 cli.add_command(target)
 cli.add_command(promote)
 cli.add_command(provenance)
+cli.add_command(train)
 
 
 @cli.command(epilog="Example: trustml show trustml-runs/pgd-mlp-digits --picture fooled.png")
@@ -236,22 +238,6 @@ def list_(kind: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
     from trustml.cli.listing import print_listing
 
     print_listing(kind, plugins, as_json)
-
-
-@cli.command(epilog="Example: trustml train --model cnn --data fashion_mnist")
-@click.option("--model", required=True, help="Model, as name:key=value,…")
-@DATA
-@SEED
-@DEVICE
-@DATA_DIR
-@PLUGIN
-@click.option("--out", metavar="DIR", help="Where figure and weights go. Default: trustml-runs/.")
-@click.option("--fresh", is_flag=True, help="Train again even if the model is in the cache.")
-def train(model: str, out: str | None, **words: Any) -> None:
-    """Train a model, keep it, and draw its training figure."""
-    from trustml.cli.training import print_training
-
-    print_training(model, Path(out) if out else RUNS, **words)
 
 
 @cli.command(epilog="Example: trustml explain mlp --input 3 --attribution integrated_gradients")

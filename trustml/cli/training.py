@@ -1,8 +1,56 @@
 """`trustml train`: fit a model, say how well it reads, draw its training figure."""
 
+from dataclasses import replace
 from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from trustml.cli.words import DATA, DATA_DIR, DEVICE, PLUGIN, RUNS, SEED
+from trustml.errors import BadOption, UnknownName
+
+if TYPE_CHECKING:
+    from trustml.contracts import Dataset
+    from trustml.recipes import Recipe
+
+OFF = "off"
+HARDENINGS = {
+    "fast": "fast_adversarial_training",
+    "pgd": "pgd_adversarial_training",
+    "trades": "trades",
+}
+# A ball wider than this share of the box is too hard to begin with; so it grows at first, for this
+# share of the epochs.
+WIDE, GROWING = 0.1, 1 / 3
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  trustml train --model cnn_fast --data mnist\n"
+    "  trustml train --model resnet_fast --data cifar10 --adversarial fast --device cuda"
+)
+@click.option("--model", required=True, help="Model, as name:key=value,…")
+@DATA
+@click.option(
+    "--adversarial",
+    default=OFF,
+    show_default=True,
+    help="Train on attacks in the data's usual Linf ball: fast (one step, two to three times as "
+    "long), pgd or trades (many steps, stronger), or off.",
+)
+@SEED
+@DEVICE
+@click.option(
+    "--deterministic", is_flag=True, help="Only algorithms of torch that repeat bit for bit."
+)
+@DATA_DIR
+@PLUGIN
+@click.option("--out", metavar="DIR", help="Where figure and weights go. Default: trustml-runs/.")
+@click.option("--fresh", is_flag=True, help="Train again even if the model is in the cache.")
+def train(model: str, out: str | None, **words: Any) -> None:
+    """Train a model, keep it, and draw its training figure."""
+    print_training(model, Path(out) if out else RUNS, **words)
 
 
 def print_training(
@@ -10,8 +58,10 @@ def print_training(
     out: Path,
     *,
     data: str,
+    adversarial: str,
     seed: int,
     device: str,
+    deterministic: bool,
     data_dir: str | None,
     plugins: tuple[str, ...],
     fresh: bool,
@@ -22,7 +72,7 @@ def print_training(
         TrustError: names, options, data or a training that fail.
     """
     from trustml import metrics, registry
-    from trustml.benchmarks.place import device_of
+    from trustml.benchmarks.place import arithmetic, device_of
     from trustml.benchmarks.plan import check_seed
     from trustml.benchmarks.setting import blaming, clean_logits, keep_weights, load_data
     from trustml.files import write_whole
@@ -35,8 +85,10 @@ def print_training(
     for path in plugins:
         registry.load_file(path)
     recipe, where = read_recipe(model), device_of(device)
+    check_hardening(adversarial)
     dataset = load_data(data, data_dir)
-    with blaming(f"model {recipe.name}"):
+    recipe = hardened(recipe, adversarial, dataset)
+    with blaming(f"model {recipe.name}"), arithmetic(deterministic):
         result = trained(recipe, dataset, seed, where, fresh=fresh)
         logits = clean_logits(result.module, dataset.test, where).cpu()
     score = metrics.accuracy(logits, dataset.test.y)
@@ -53,6 +105,53 @@ def print_training(
     )
     for note in result.notes:
         click.echo(f"note: {note}")
+    if adversarial != OFF:
+        spec = f"--model {quote(recipe.text)} --data {quote(data)}"
+        click.echo(f"attack this very model: trustml bench {spec}")
     click.echo(f"figure: {picture}")
     spec = spec_text(recipe.model.plugin.name, {"weights": str(weights)})
     click.echo(f"weights: {weights} (use them with {spec})")
+
+
+def check_hardening(word: str) -> None:
+    """Check the word of --adversarial.
+
+    Raises:
+        UnknownName: there is no such way.
+    """
+    if word not in (OFF, *HARDENINGS):
+        raise UnknownName.of("way of adversarial training", word, (*HARDENINGS, OFF))
+
+
+def hardened(recipe: "Recipe", word: str, dataset: "Dataset") -> "Recipe":
+    """Return the recipe with adversarial training in the data's usual Linf ball.
+
+    Where the ball is wide it grows at first, and nothing stops early: the loss rises with it.
+
+    Raises:
+        BadOption: the data have no such budget, or the recipe trains on attacks already, or not
+            at all.
+    """
+    from trustml.recipes import choose, read_recipe
+
+    if word == OFF:
+        return recipe
+    present = [choice.plugin.name for choice in recipe.at("training")]
+    if known := [name for name in present if name in HARDENINGS.values()]:
+        raise BadOption(f"--adversarial {word}: the recipe has {known[0]} already; leave one out")
+    if recipe.is_deployed or recipe.weights is not None:
+        raise BadOption(f"--adversarial {word}: {recipe.name} is trained already")
+    if "linf" not in dataset.budgets:
+        raise BadOption(
+            f"--adversarial {word}: {dataset.name} has no usual Linf budget; say how large in the "
+            f"recipe: --model {recipe.model.plugin.name}+{HARDENINGS[word]}:epsilon=0.1"
+        )
+    epsilon = dataset.budgets["linf"]
+    text, model = f"{HARDENINGS[word]}:epsilon={epsilon!r}", recipe.model
+    if epsilon > WIDE * (dataset.train.high - dataset.train.low):
+        text += f",warm_up={recipe.training.epochs * GROWING:.4g}"
+        model = replace(model, options={**model.options, "patience": 0})
+    added = choose("safeguard", text)
+    # What makes the training hard comes first among the safeguards of the training.
+    data, rest = recipe.at("data"), recipe.safeguards[len(recipe.at("data")) :]
+    return read_recipe(replace(recipe, model=model, safeguards=(*data, added, *rest)).text)

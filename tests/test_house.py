@@ -22,8 +22,8 @@ FLOORS = (
     ("contracts", "errors"),
     (
         "access", "affine", "asking", "baselines", "catalogue", "convolutions", "countering",
-        "countermeasures", "deployment", "facts", "files", "fingerprint", "geometry", "images",
-        "ledger", "options", "oracle", "precision", "progress", "provenance", "randomness",
+        "countermeasures", "deployment", "facts", "files", "fingerprint", "geometry", "grid",
+        "images", "ledger", "options", "oracle", "precision", "progress", "provenance", "randomness",
         "recipes", "records", "registry", "replay", "splits", "symmetry", "threats", "victim",
     ),
     (

@@ -144,7 +144,7 @@ def test_a_surrogate_with_other_classes_is_one_clear_line(run: Run) -> None:
 
 
 def test_what_surrogates_are_not_for(plan: Plan) -> None:
-    with pytest.raises(BadOption, match="--surrogate lends a model to attacks"):
+    with pytest.raises(BadOption, match="--surrogate is about attacks: name an --attack"):
         checked(replace(plan, attacks=(), detectors=("energy",), surrogates=("mlp",)))
     with pytest.raises(BadOption, match="--curve follows the border of the model itself"):
         checked(replace(plan, attacks=("fmn",), curve=True, surrogates=("mlp",)))

@@ -32,7 +32,7 @@ def check_claims(case: Case, record: Record, bench: Bench) -> None:
     if not torch.equal(samples.ids, split.ids):
         raise BrokenClaim(f"{record.case}: its samples are not those of the data")
     x, y, moved = split.x.to(where), split.y.to(where), samples.adversarial.to(where)
-    _hold(record, samples, exam.threat.contains(moved, x), "is outside its ball or box")
+    _hold(record, samples, exam.contains(moved, x), "is outside its ball, box or grid")
     far = torch.stack([distance(moved, x, norm) for norm in NORMS], dim=1).cpu()
     near = torch.isclose(far, samples.distances, rtol=1e-9).all(1)
     _hold(record, samples, near, "lies at another distance")

@@ -65,6 +65,7 @@ def exam_of(
     return Exam(
         setting, choose("attack", text), facts["norm"], facts["epsilon"], facts["target"],
         case.seed, plan.budget, device, precision=plan.precision, lent=seen,
+        grid=plan.grid != "none",
     )  # fmt: skip
 
 

@@ -9,12 +9,14 @@ from torch import Tensor
 
 from trustml.access import Blocks, Handed, block_rows, frozen, in_blocks
 from trustml.benchmarks.plan import Precision
+from trustml.benchmarks.rounding import rounded
 from trustml.benchmarks.samples import FOOLED, NORMS, ROBUST, Made, Samples, joined, sealed
 from trustml.benchmarks.setting import Setting, check_logits, told
 from trustml.benchmarks.surrogates import Unwon, goes_on
 from trustml.contracts import Access, Classifier, Norm, Split, Threat
 from trustml.errors import MethodFailed, TrustError
 from trustml.geometry import distance
+from trustml.grid import reachable, within
 from trustml.precision import Reduced, fast_dtype
 from trustml.randomness import keyed
 from trustml.recipes import Choice
@@ -39,6 +41,7 @@ class Exam:
     block: int | None = None
     precision: Precision = "float32"
     lent: Setting | None = None
+    grid: bool = False
     searched: dict[torch.dtype, Classifier] = field(default_factory=dict)
 
     @property
@@ -73,7 +76,16 @@ class Exam:
     @property
     def allowed(self) -> Threat:
         """The threat as the attack meets it."""
-        return Unwon(self.threat) if self.lent and goes_on(self.attack, self.norm) else self.threat
+        threat = self.threat
+        if self.grid and isinstance(threat, Lp):
+            threat = reachable(threat)
+        return Unwon(threat) if self.lent and goes_on(self.attack, self.norm) else threat
+
+    def contains(self, candidate: Tensor, x: Tensor) -> Tensor:
+        """Return (B,) whether candidates are inside ball and box, and on the grid if there is one."""
+        if self.grid:
+            return within(candidate, x, self.threat)
+        return self.threat.contains(candidate, x)
 
     def goals(self, y: Tensor) -> Tensor:
         """Return the labels that the attack is given: the true ones, or the classes to be reached.
@@ -160,8 +172,11 @@ def _searched(exam: Exam, batch: Split, dtype: torch.dtype) -> tuple[Samples, fl
     )  # fmt: skip
     candidate, seconds = _timed_attack(exam, model, batch, goals)
     candidate = exam.threat.project(_checked(candidate, batch.x), batch.x)
-    inside = exam.threat.contains(candidate, batch.x)
-    assert bool(inside.all()), "the projection left the ball or the box"
+    if exam.grid:
+        given = (batch.x, goals)
+        candidate = rounded(model, candidate, given, exam.threat, mend=exam.lent is None)
+    inside = exam.contains(candidate, batch.x)
+    assert bool(inside.all()), "the projection left the ball, the box or the grid"
     fooled = reread(exam, candidate, goals)
     verdict = torch.where(fooled, FOOLED, ROBUST)
     distances = torch.stack([distance(candidate, batch.x, norm) for norm in NORMS], dim=1)

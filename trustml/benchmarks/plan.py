@@ -14,6 +14,7 @@ from trustml.recipes import Choice, Recipe, choose, read_recipe
 PLAN = "plan.json"
 Bounds = Literal["auto", "tight", "off"]
 Precision = Literal["auto", "float32", "bfloat16"]
+Grid = Literal["none", "8-bit"]
 T = TypeVar("T")
 
 
@@ -57,6 +58,7 @@ class Plan:
         precision: of the search; verdicts are always made in float32.
         surrogates: models that attacks see in the place of each of `models`, trained on the same
             data with other seeds; the attacked model itself only judges what comes of it.
+        grid: where what attacks find must lie: "none", or "8-bit" for whole 255ths of the box.
     """
 
     models: tuple[str, ...]
@@ -92,6 +94,7 @@ class Plan:
     aware: bool = False
     precision: Precision = "auto"
     surrogates: tuple[str, ...] = ()
+    grid: Grid = "none"
     device: str = "auto"
     data_dir: str | None = None
     plugins: tuple[str, ...] = ()
@@ -196,7 +199,7 @@ def check_common(plan: Plan) -> None:
     for norm in plan.norms:
         if norm not in get_args(Norm):
             raise UnknownName.of("norm", norm, get_args(Norm))
-    for word, choices in (("certify", Bounds), ("precision", Precision)):
+    for word, choices in (("certify", Bounds), ("precision", Precision), ("grid", Grid)):
         if getattr(plan, word) not in get_args(choices):
             raise UnknownName.of(word, getattr(plan, word), get_args(choices))
     check_seed(plan.seed)
@@ -222,8 +225,9 @@ def canonical(plan: Plan) -> dict[str, Any]:
         UsageError: a name or an option that is not allowed.
     """
     models = [read_recipe(text) for text in plan.models]
-    if plan.surrogates and not plan.attacks:
-        raise BadOption("--surrogate lends a model to attacks: name an --attack, too")
+    for word, given in (("surrogate", plan.surrogates), ("grid", plan.grid != "none")):
+        if given and not plan.attacks:
+            raise BadOption(f"--{word} is about attacks: name an --attack, too")
     surrogates = [read_recipe(text) for text in plan.surrogates]
     for recipe in [*models, *surrogates]:
         if recipe.weights is not None and not Path(recipe.weights).expanduser().is_file():

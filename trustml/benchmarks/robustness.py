@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import get_args
 
 from trustml import registry
 from trustml.benchmarks import samples as on_disk
@@ -10,12 +11,15 @@ from trustml.benchmarks.attack_claims import check_claims
 from trustml.benchmarks.attacked import examine, make_shard, shards
 from trustml.benchmarks.discipline import Apart, Discipline
 from trustml.benchmarks.plan import Case, Plan, anywhere, labels, unique
+from trustml.benchmarks.setting import examined
 from trustml.contracts import Dataset, Json, Norm
 from trustml.errors import BadInput, BadOption
 from trustml.geometry import diameter
+from trustml.grid import check_on_grid, check_radius
 from trustml.options import write
 from trustml.recipes import Choice, choose
 from trustml.records import plain
+from trustml.threats import Lp
 
 NOISE, ALL, CERTIFICATE = "noise", "all", "certificate"
 
@@ -66,6 +70,8 @@ def cases(plan: Plan, dataset: Dataset, model: str, label: str, seed: int) -> li
     if plan.target.isdecimal() and int(plan.target) >= classes:
         raise BadOption(f"--target {plan.target}: {plan.data} has classes 0 to {classes - 1}")
     found: list[Case] = []
+    if plan.grid != "none":
+        _check_grid(plan, dataset)
     for norm in plan.norms:
         epsilons = epsilons_of(plan, norm, dataset)
         sizes = labels(f"{epsilon:.6g}" for epsilon in epsilons)
@@ -104,7 +110,8 @@ def _certifies(plan: Plan, norm: Norm) -> bool:
 
 def _threat_facts(plan: Plan, norm: Norm, epsilon: float) -> dict[str, Json]:
     facts = {"norm": norm, "epsilon": epsilon, "target": plan.target, "whole_box": plan.curve}
-    return facts | ({"surrogates": list(plan.surrogates)} if plan.surrogates else {})
+    extra: dict[str, Json] = {"grid": plan.grid} if plan.grid != "none" else {}
+    return facts | extra | ({"surrogates": list(plan.surrogates)} if plan.surrogates else {})
 
 
 def epsilons_of(plan: Plan, norm: Norm, dataset: Dataset) -> tuple[float, ...]:
@@ -138,6 +145,23 @@ def _check_curve(plan: Plan, attacks: list[Choice]) -> None:
                 f"--curve needs minimum-norm attacks; {attack.plugin.name!r} is none, "
                 f"these are: {', '.join(able)}"
             )
+
+
+def _check_grid(plan: Plan, dataset: Dataset) -> None:
+    """Check that the grid is there for the plan's norms, and that the samples lie on it.
+
+    Raises:
+        BadOption: a measure that is no norm.
+        BadInput: a sample off the grid.
+    """
+    strange = [norm for norm in plan.norms if norm not in get_args(Norm)]
+    if strange:
+        raise BadOption(f"--grid 8-bit knows {', '.join(get_args(Norm))}, not {strange[0]}")
+    test = examined(plan, dataset.test)
+    for norm in plan.norms:
+        for epsilon in epsilons_of(plan, norm, dataset):
+            check_radius(Lp(norm, epsilon, test.low, test.high))
+    check_on_grid(test.x, Lp("linf", 0.0, test.low, test.high), plan.data.split(":")[0])
 
 
 def _check_norm(attack: Choice, norm: Norm) -> None:

@@ -51,6 +51,12 @@ from trustml.errors import UsageError
     help="Budget in the norm; 8/255 is a number (repeat for several). Default: usual for the data.",
 )
 @click.option(
+    "--grid",
+    default="none",
+    show_default=True,
+    help="8-bit: what attacks find must be whole 255ths of the box, as picture files hold.",
+)
+@click.option(
     "--target", default="none", show_default=True, help="none, next, or a class number to reach."
 )
 @click.option(

@@ -85,7 +85,9 @@ def leaderboard(found: Iterable[Run]) -> list[Table]:
     for run in found:
         for record in _worst(run.records):
             threat = record.threat
-            key = (record.data, record.data_hash, str(threat["norm"]), float(threat["epsilon"]))
+            steps = f" in {threat['grid']} steps" if "grid" in threat else ""
+            norm, epsilon = f"{threat['norm']}{steps}", float(threat["epsilon"])
+            key = (record.data, record.data_hash, norm, epsilon)
             groups.setdefault(key, []).append((record, run))
     return [_ranked(key, group) for key, group in sorted(groups.items(), key=lambda g: g[0])]
 

@@ -107,6 +107,7 @@ def _threat(record: Record) -> str:
         "l0": "up to {} entries may change",
     }
     moved = words[record.threat["norm"]].format(f"{record.threat['epsilon']:.4g}")
+    moved += f", in {grid} steps" if (grid := record.threat.get("grid")) else ""
     lent = record.threat.get("surrogates")
     return f"{moved}, by attacks that see {_listed(lent)} instead" if lent else moved
 
@@ -115,6 +116,7 @@ def _table(group: Sequence[Record], labels: Sequence[str], model: str, data: str
     first = group[0]
     aim = "" if first.threat["target"] == "none" else f", aimed at {first.threat['target']}"
     budget = f"{first.threat['norm']} ≤ {first.threat['epsilon']:.4g}"
+    budget += f" in {grid} steps" if (grid := first.threat.get("grid")) else ""
     lent = first.threat.get("surrogates", ())
     budget += f", transferred from {_listed(lent)}" if lent else ""
     seeds = f", mean of {len(first.options['of'])} seeds" if first.kind == "pooled" else ""

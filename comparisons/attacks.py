@@ -73,17 +73,41 @@ Run = Callable[[Bench, int], Tensor]
 def bare(bench: Bench, seed: int) -> Tensor:
     """Return the last points of the plain loop that tutorials show, in float32."""
     torch.manual_seed(seed)
+    parts = zip(bench.x.split(bench.batch), bench.y.split(bench.batch), strict=True)
+    return torch.cat([climbed(bench, x, y, 2 * torch.rand_like(x) - 1) for x, y in parts])
+
+
+def bare_kept(bench: Bench, seed: int) -> Tensor:
+    """Return what the plain loop finds from trustml's starts: the first point that wins."""
     found = []
-    for x, y in zip(bench.x.split(bench.batch), bench.y.split(bench.batch), strict=True):
-        low, high = (x - bench.epsilon).clamp_min(0), (x + bench.epsilon).clamp_max(1)
-        point = (x + bench.epsilon * (2 * torch.rand_like(x) - 1)).clamp(0, 1)
-        for _ in range(bench.steps):
-            point.requires_grad_()
-            loss = nn.functional.cross_entropy(bench.model(point), y, reduction="sum")
-            (slope,) = torch.autograd.grad(loss, point)
-            point = (point.detach() + bench.step * slope.sign()).clamp(low, high)
-        found.append(point)
+    for rows in torch.arange(len(bench.x)).split(bench.batch):
+        x, y = bench.x[rows], bench.y[rows]
+        even = 2 * keyed(seed, rows).fold(0).uniform(tuple(x.shape[1:]), "ball") - 1
+        points: list[Tensor] = []
+        points.append(climbed(bench, x, y, even, points.append))
+        with torch.no_grad():
+            won = torch.stack([bench.model(point).argmax(1) != y for point in points])
+        # The index of the first that wins; of none, the last point.
+        which = torch.cat([won[:-1], torch.ones_like(won[:1])]).int().argmax(0)
+        found.append(torch.stack(points)[which, torch.arange(len(x))])
     return torch.cat(found)
+
+
+def climbed(
+    bench: Bench, x: Tensor, y: Tensor, start: Tensor, keep: Callable[[Tensor], None] | None = None
+) -> Tensor:
+    """Return the last point of the plain loop; `keep` is given all those before it."""
+    low, high = (x - bench.epsilon).clamp_min(0), (x + bench.epsilon).clamp_max(1)
+    point = (x + bench.epsilon * start).clamp(0, 1)
+    for _ in range(bench.steps):
+        point.requires_grad_()
+        loss = nn.functional.cross_entropy(bench.model(point), y, reduction="sum")
+        (slope,) = torch.autograd.grad(loss, point)
+        point = point.detach()
+        if keep:
+            keep(point)
+        point = (point + bench.step * slope.sign()).clamp(low, high)
+    return point
 
 
 def ours(attack: Callable[..., Tensor], reduced: bool = False, **options: object) -> Run:
@@ -177,6 +201,7 @@ def reference(bench: Bench, seed: int, stages: tuple[str, ...] = ()) -> Tensor:
 
 LOOPS: dict[str, Run] = {
     "bare loop": bare,
+    "bare loop, trustml's starts, any point": bare_kept,
     "trustml pgd": ours(pgd),
     "trustml pgd, bfloat16 first": ours(pgd, reduced=True),
     "trustml apgd:steps=10,loss=margin": ours(apgd, steps=10, loss="margin"),

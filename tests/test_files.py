@@ -3,7 +3,9 @@
 import errno
 import hashlib
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -126,6 +128,59 @@ def test_the_lock_keeps_a_second_process_out(tmp_path: Path) -> None:
         assert done.returncode != 0
         assert f"BadInput: another trustml is at work in {tmp_path}" in done.stderr
     assert subprocess.run(command, check=False).returncode == 0, "the lock went with its holder"
+
+
+def test_who_holds_a_folder_is_named(tmp_path: Path) -> None:
+    """And still is after one who was turned away: opening the lock must not empty it."""
+    named = f"process {os.getpid()} on {socket.gethostname()}"
+    with locked(tmp_path):
+        for _ in range(2):
+            with pytest.raises(BadInput, match=re.escape(named)), locked(tmp_path):
+                pass
+    with locked(tmp_path):
+        assert (tmp_path / ".lock").read_text() == f"{named}\n", "the last holder's alone"
+
+
+@pytest.mark.parametrize("code", [errno.EAGAIN, errno.EACCES])
+def test_both_answers_of_a_held_lock_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """POSIX lets a record lock, which NFS makes of flock, say either of them."""
+
+    def held(*given: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(files.fcntl, "flock", held)
+    with pytest.raises(BadInput, match="another trustml is at work"), locked(tmp_path):
+        pass
+
+
+def test_two_writers_of_one_file_do_not_share_a_scratch_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes of one number on two machines: each must rename what it wrote itself."""
+    path, names = tmp_path / "a.bin", []
+    replaced = Path.replace
+
+    def seen(beside: Path, target: Path) -> Path:
+        names.append(beside.name)
+        return replaced(beside, target)
+
+    monkeypatch.setattr(Path, "replace", seen)
+    write_whole(path, b"one")
+    write_whole(path, b"two")
+    assert len(set(names)) == 2
+    assert [file.name for file in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_lines_longer_than_a_read_are_kept(tmp_path: Path) -> None:
+    """The end of the last line is looked for backwards, a piece at a time."""
+    path, long = tmp_path / "lines", "x" * (3 * files._STEP)
+    append_line(path, long)
+    append_line(path, long)
+    path.write_bytes(path.read_bytes() + long.encode())
+    append_line(path, "end")
+    assert path.read_bytes() == f"{long}\n{long}\nend\n".encode()
 
 
 def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Records through JSON lines: nothing is lost, and what is no record is refused in one line."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from hypothesis import strategies as some
 
 from trustml.contracts import Cost, Record, Score
 from trustml.errors import BadInput
-from trustml.records import SCHEMA, from_line, plain, read_history, read_records, to_line
+from trustml.records import SCHEMA, UPGRADES, from_line, plain, read_history, read_records, to_line
 
 numbers = some.floats(allow_nan=False, allow_infinity=False)
 # Characters that end a line for Python (U+2028, NEL, form feed) are among them.
@@ -80,6 +81,19 @@ def test_no_file_holds_no_records(tmp_path: Path) -> None:
 def test_a_newer_schema_is_refused() -> None:
     with pytest.raises(BadInput, match=rf"schema {SCHEMA + 1}.*upgrade"):
         from_line(to_line(replace(ONE, schema=SCHEMA + 1)))
+
+
+def test_a_record_of_each_older_schema_is_read() -> None:
+    """One of schema 1, as it was written before attacks could see surrogates."""
+    facts = json.loads(to_line(ONE))
+    del facts["surrogates"]
+    assert from_line(json.dumps({**facts, "schema": 1})) == ONE
+    assert sorted(UPGRADES) == list(range(1, SCHEMA)), "no schema without a way to the next"
+
+
+def test_what_no_trustml_ever_wrote_is_refused() -> None:
+    with pytest.raises(BadInput, match="schema 0; there is none before 1"):
+        from_line(_changed(schema=0))
 
 
 def test_nan_is_never_written() -> None:

@@ -273,7 +273,7 @@ class Record:
     reason: str = ""
     notes: tuple[str, ...] = ()
     samples: str = ""
-    schema: int = 1
+    schema: int = 2
     surrogates: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -1,6 +1,7 @@
 """Records ↔ JSON lines. `from_line(to_line(record)) == record`, always."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, get_args
@@ -8,14 +9,24 @@ from typing import Any, get_args
 from trustml.contracts import Cost, Json, Record, Score, Status
 from trustml.errors import BadInput
 
-SCHEMA = 1
+Facts = dict[str, Any]
+
+
+def _with_surrogates(facts: Facts) -> Facts:
+    """Return facts of schema 1 as of schema 2: attacks saw no model but the examined one."""
+    return {**facts, "surrogates": facts.get("surrogates", {})}
+
+
+# Schema → what makes a record of it one of the next. A record of any of them can be read.
+UPGRADES: dict[int, Callable[[Facts], Facts]] = {1: _with_surrogates}
+SCHEMA = max(UPGRADES) + 1
 _TYPES: dict[type, tuple[str, ...]] = {
     str: (
         "case", "kind", "plugin", "model", "weights", "data", "data_hash", "status", "reason",
         "samples",
     ),
     int: ("seed", "schema"),
-    dict: ("options", "threat", "scores", "cost", "place"),
+    dict: ("options", "threat", "scores", "cost", "place", "surrogates"),
     list: ("notes",),
 }  # fmt: skip
 
@@ -30,20 +41,14 @@ def from_line(line: str) -> Record:
     """Return the record of a line.
 
     Raises:
-        BadInput: the line is not JSON, not a record, or of a newer schema than this version's.
+        BadInput: the line is not JSON, not a record, or of a schema that this version cannot read.
     """
     try:
-        facts = json.loads(line)
-        if facts["schema"] > SCHEMA:
-            raise BadInput(
-                f"this record has schema {facts['schema']}; this trustml reads up to {SCHEMA}: "
-                f"upgrade it"
-            )
+        facts = _upgraded(json.loads(line))
         _check_types(facts)
         facts["scores"] = {name: Score(**score) for name, score in facts["scores"].items()}
         facts["cost"] = Cost(**facts["cost"])
         facts["notes"] = tuple(facts["notes"])
-        facts.setdefault("surrogates", {})  # older records know of none
         return Record(**{field.name: facts[field.name] for field in fields(Record)})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"not a record: {line[:60]!r} ({type(error).__name__}: {error})") from error
@@ -84,6 +89,30 @@ def read_history(path: Path) -> list[Record]:
         except BadInput as error:
             raise BadInput(f"{path}, line {number}: {error}") from error
     return records
+
+
+def _upgraded(facts: Facts) -> Facts:
+    """Return the facts of a record as of today's schema.
+
+    Raises:
+        BadInput: they are of a schema that is not known.
+    """
+    schema = facts["schema"]
+    if type(schema) is not int:
+        raise TypeError(f"schema is {schema!r}")
+    if schema > SCHEMA:
+        raise BadInput(
+            f"this record has schema {schema}, from a newer trustml; this one reads up to {SCHEMA}:"
+            f" upgrade it (pip install --upgrade trustml)"
+        )
+    if schema < min(UPGRADES):
+        raise BadInput(
+            f"this record has schema {schema}; there is none before {min(UPGRADES)}: the file is "
+            f"damaged, or not trustml's"
+        )
+    for number in range(schema, SCHEMA):
+        facts = {**UPGRADES[number](facts), "schema": number + 1}
+    return facts
 
 
 def _check_types(facts: dict[str, Any]) -> None:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 Norm = Literal["linf", "l2", "l1", "l0"]
+# What an epsilon counts: a norm, or something that is none.
+Measure = Literal[Norm, "patch", "spatial", "colour", "structure", "wasserstein"]
 Kind = Literal[
     "data", "model", "attack", "attribution", "detector", "stealer", "safeguard", "poison",
     "route", "inspection", "target",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, get_args, get_type_hints
 
-from trustml.contracts import Interface, Norm, Stage, Via
+from trustml.contracts import Interface, Measure, Stage, Via
 from trustml.errors import UnknownName, UsageError
 from trustml.options import Option, training_options
 
@@ -37,8 +37,8 @@ def check_facts(
         if word in facts and not facts[word].strip():
             raise UsageError(f"{plugin} needs {word}= in its decorator: say it in words")
     for norm in facts.get("norms", ()):
-        if norm not in get_args(Norm):
-            raise UnknownName.of(f"norm, declared by {plugin},", norm, get_args(Norm))
+        if norm not in get_args(Measure):
+            raise UnknownName.of(f"norm, declared by {plugin},", norm, get_args(Measure))
 
 
 def shared_options(kind: str, facts: Mapping[str, Any], taken: set[str]) -> tuple[Option, ...]:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar, get_args
 
 from trustml import contracts
 from trustml.catalogue import ROOMS, built_in_names
-from trustml.contracts import Access, Kind, Norm, Training
+from trustml.contracts import Access, Kind, Measure, Training
 from trustml.errors import BadInput, UnknownName, UsageError
 from trustml.facts import check_facts, shared_options
 from trustml.options import Option, options_of
@@ -61,7 +61,7 @@ def attack(
     *,
     source: str,
     needs: Access,
-    norms: tuple[Norm, ...],
+    norms: tuple[Measure, ...],
     targeted: bool = True,
     minimum_norm: bool = False,
 ) -> Callable[[A], A]:
@@ -70,7 +70,7 @@ def attack(
     Args:
         source: the paper, with section or equation.
         needs: the least access that it works with.
-        norms: the norms that it knows.
+        norms: the norms that it knows, and the measures that are none.
         targeted: whether it can aim at a class.
         minimum_norm: whether it looks for the nearest point that wins, whatever the budget.
     """

@@ -40,14 +40,7 @@ class Lp:
         """Check the numbers once, so that nothing downstream has to."""
         if self.norm not in get_args(Norm):
             raise UnknownName.of("norm", str(self.norm), get_args(Norm))
-        if isinstance(self.epsilon, Tensor) and self.epsilon.dim() != 1:
-            raise BadInput(
-                f"epsilon per sample must have shape (B,), not {tuple(self.epsilon.shape)}"
-            )
-        if not bool((torch.as_tensor(self.epsilon) >= 0).all()):
-            raise BadInput(f"epsilon must be 0 or more, not {self.epsilon}")
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise BadInput(f"the box [{self.low}, {self.high}] is empty or not finite")
+        check_budget(self.epsilon, self.low, self.high)
 
     def budget(self, x: Tensor, /) -> Tensor:
         """Return epsilon in float64, shaped (B, 1, …) to broadcast over x (B, *S).
@@ -55,11 +48,7 @@ class Lp:
         Raises:
             BadInput: one epsilon a sample was given, for another number of samples.
         """
-        if not isinstance(self.epsilon, Tensor):
-            return torch.full((), self.epsilon, dtype=torch.float64, device=x.device)
-        if len(self.epsilon) != len(x):
-            raise BadInput(f"{len(self.epsilon)} epsilons were given for {len(x)} samples")
-        return like(self.epsilon.to(x.device, torch.float64), x)
+        return spread(self.epsilon, x)
 
     def project(self, candidate: Tensor, x: Tensor, /) -> Tensor:
         """Return the nearest allowed points (B, *S), exactly inside ball and box."""
@@ -78,13 +67,41 @@ class Lp:
             MethodFailed: the model's answers are not (B, K) with two classes or more.
         """
         check_answers(logits, len(y))
-        return (logits.argmax(1) == y) == self.targeted
+        answers = logits.argmax(1)
+        return answers == y if self.targeted else answers != y
 
     def at(self, rows: Tensor, /) -> "Lp":
         """Return the threat of the given rows."""
         if not isinstance(self.epsilon, Tensor):
             return self
         return Lp(self.norm, self.epsilon[rows], self.low, self.high, self.targeted)
+
+
+def check_budget(epsilon: float | Tensor, low: float, high: float) -> None:
+    """Check an epsilon, one number or one a sample, and a box.
+
+    Raises:
+        BadInput: it is negative or NaN, or the box is empty.
+    """
+    if isinstance(epsilon, Tensor) and epsilon.dim() != 1:
+        raise BadInput(f"epsilon per sample must have shape (B,), not {tuple(epsilon.shape)}")
+    if not bool((torch.as_tensor(epsilon) >= 0).all()):
+        raise BadInput(f"epsilon must be 0 or more, not {epsilon}")
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise BadInput(f"the box [{low}, {high}] is empty or not finite")
+
+
+def spread(epsilon: float | Tensor, x: Tensor) -> Tensor:
+    """Return epsilon in float64, shaped (B, 1, …) or a scalar, to broadcast over x (B, *S).
+
+    Raises:
+        BadInput: one epsilon a sample was given, for another number of samples.
+    """
+    if not isinstance(epsilon, Tensor):
+        return torch.full((), epsilon, dtype=torch.float64, device=x.device)
+    if len(epsilon) != len(x):
+        raise BadInput(f"{len(epsilon)} epsilons were given for {len(x)} samples")
+    return like(epsilon.to(x.device, torch.float64), x)
 
 
 def guarded(function: A, facts: Mapping[str, Any]) -> A:
@@ -156,6 +173,11 @@ def _check_given(name: str, facts: Mapping[str, Any], x: Tensor, y: Tensor, thre
         raise BadInput(
             f"inputs are {kind}; give a floating tensor in [{threat.low}, {threat.high}], of 8-bit "
             "pixels x.float() / 255"
+        )
+    if threat.targeted and y is None:
+        raise BadInput(
+            f"{name} was given a targeted threat and no classes to reach: give the wanted class of "
+            "each input (B,) as int64 in place of the true ones"
         )
     _check_class_numbers(y, len(x))
     threat.budget(x)

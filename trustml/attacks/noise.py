@@ -5,6 +5,7 @@ from torch import Tensor
 
 from trustml.access import at, frozen
 from trustml.attacks._ascent import in_ball
+from trustml.beyond import RULERS, drawn
 from trustml.contracts import Access, Classifier, Random, Threat
 from trustml.errors import BadOption
 from trustml.registry import attack
@@ -14,7 +15,7 @@ from trustml.threats import check_readable
 @attack(
     source="Uniform in the ball (L1: Barthe et al. 2005, doi:10.1214/009117904000000874)",
     needs=Access.LABELS,
-    norms=("linf", "l2", "l1", "l0"),
+    norms=("linf", "l2", "l1", "l0", "patch", "spatial", "colour", "structure", "wasserstein"),
 )
 def noise(
     model: Classifier,
@@ -29,7 +30,8 @@ def noise(
     """Return random points (B, *S) of each ball: the first that wins, else the last drawn.
 
     Uniform in the volume of the Linf, L2 and L1 ball, then clipped to the box; for L0 uniform
-    values in epsilon entries chosen at random.
+    values in epsilon entries chosen at random. Beyond the norms: a patch of random colours at a
+    random place, a random turn and shift, colours or images towards random ones as far as allowed.
 
     Args:
         model: gives labels.
@@ -60,6 +62,8 @@ def noise(
 
 def _noisy(x: Tensor, threat: Threat, random: Random, draw: int) -> Tensor:
     epsilon = threat.budget(x)
+    if threat.norm in RULERS:
+        return drawn(threat, x, random, draw)
     if threat.norm != "l0":
         moved = (x + in_ball(x, threat.norm, epsilon, random, draw)).clamp(threat.low, threat.high)
         return threat.project(moved, x)

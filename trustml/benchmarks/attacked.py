@@ -136,7 +136,7 @@ def _attacked(case: Case, blank: Record, bench: Bench, group: list[Record]) -> R
     digest = on_disk.write(samples, home / SAMPLES)
     return replace(
         blank,
-        scores=scores(samples, exam.setting.split.high - exam.setting.split.low),
+        scores=scores(samples, exam.setting.split.high - exam.setting.split.low, exam.norm),
         cost=cost(samples, seconds, peak),
         status="done",
         notes=tuple(dict.fromkeys([*notes, *_floor(samples, bench, group)])),
@@ -192,7 +192,7 @@ def _union(case: Case, blank: Record, bench: Bench, group: list[Record]) -> Reco
     return replace(
         blank,
         options={"of": [record.case for record in done]},
-        scores=scores(samples, blank.threat["high"] - blank.threat["low"]),
+        scores=scores(samples, blank.threat["high"] - blank.threat["low"], blank.threat["norm"]),
         cost=cost(samples, sum(record.cost.seconds for record in done), None),
         status="done",
         notes=tuple(notes),
@@ -229,7 +229,7 @@ def _untouched(exam: Exam, known: torch.Tensor | None) -> tuple[list[Samples], t
     if known is not None:
         verdict = torch.where(known == CERTIFIED, CERTIFIED, verdict)
     still = setting.split.at((verdict != ROBUST).nonzero().flatten())
-    nothing, nowhere = torch.zeros(len(still)), torch.zeros(len(still), len(on_disk.NORMS))
+    nothing, nowhere = torch.zeros(len(still)), exam.distances(still.x, still.x)
     kept = sealed(still.ids, verdict[verdict != ROBUST], still.x, nowhere, (nothing, nothing))
     return [kept], (verdict == ROBUST).nonzero().flatten()
 

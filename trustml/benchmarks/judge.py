@@ -7,13 +7,14 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from trustml import beyond
 from trustml.access import Blocks, Handed, block_rows, frozen, in_blocks
 from trustml.benchmarks.plan import Precision
 from trustml.benchmarks.rounding import rounded
 from trustml.benchmarks.samples import FOOLED, NORMS, ROBUST, Made, Samples, joined, sealed
 from trustml.benchmarks.setting import Setting, check_logits, told
 from trustml.benchmarks.surrogates import Unwon, goes_on
-from trustml.contracts import Access, Classifier, Norm, Split, Threat
+from trustml.contracts import Access, Classifier, Measure, Split, Threat
 from trustml.errors import MethodFailed, TrustError
 from trustml.geometry import distance
 from trustml.grid import reachable, within
@@ -21,7 +22,6 @@ from trustml.precision import Reduced, fast_dtype
 from trustml.randomness import keyed
 from trustml.recipes import Choice
 from trustml.replay import Replayed
-from trustml.threats import Lp
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -32,7 +32,7 @@ class Exam:
 
     setting: Setting
     attack: Choice
-    norm: Norm
+    norm: Measure
     epsilon: float
     target: str
     seed: int
@@ -68,10 +68,11 @@ class Exam:
         return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
 
     @property
-    def threat(self) -> Lp:
+    def threat(self) -> Threat:
         """What the attacker may do to these samples."""
         split = self.setting.split
-        return Lp(self.norm, self.epsilon, split.low, split.high, self.target != "none")
+        aimed = self.target != "none"
+        return beyond.threat(self.norm, self.epsilon, split.low, split.high, aimed)
 
     @property
     def allowed(self) -> Threat:
@@ -86,6 +87,13 @@ class Exam:
         if self.grid:
             return within(candidate, x, self.threat)
         return self.threat.contains(candidate, x)
+
+    def distances(self, candidate: Tensor, x: Tensor) -> Tensor:
+        """Return how far candidates are from x in each norm, and in a measure that is none."""
+        far = [distance(candidate, x, norm) for norm in NORMS]
+        if isinstance(self.threat, beyond.Beyond):
+            far.append(self.threat.distance(candidate, x))
+        return torch.stack(far, dim=1)
 
     def goals(self, y: Tensor) -> Tensor:
         """Return the labels that the attack is given: the true ones, or the classes to be reached.
@@ -179,7 +187,7 @@ def _searched(exam: Exam, batch: Split, dtype: torch.dtype) -> tuple[Samples, fl
     assert bool(inside.all()), "the projection left the ball, the box or the grid"
     fooled = reread(exam, candidate, goals)
     verdict = torch.where(fooled, FOOLED, ROBUST)
-    distances = torch.stack([distance(candidate, batch.x, norm) for norm in NORMS], dim=1)
+    distances = exam.distances(candidate, batch.x)
     passes = (model.forwards, model.backwards)
     return sealed(batch.ids, verdict, candidate, distances, passes), seconds
 

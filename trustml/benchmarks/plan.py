@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
-from trustml.contracts import Json, Norm
+from trustml.contracts import Json, Measure
 from trustml.errors import BadInput, BadOption, UnknownName, UsageError
 from trustml.options import read, write
 from trustml.recipes import Choice, Recipe, choose, read_recipe
@@ -64,7 +64,7 @@ class Plan:
     models: tuple[str, ...]
     attacks: tuple[str, ...] = ()
     data: str = "digits"
-    norms: tuple[Norm, ...] = ("linf",)
+    norms: tuple[Measure, ...] = ("linf",)
     epsilons: tuple[float, ...] = ()
     target: str = "none"
     seed: int = 0
@@ -197,8 +197,8 @@ def check_common(plan: Plan) -> None:
     if not plan.models:
         raise BadOption("no model to examine; name one with --model")
     for norm in plan.norms:
-        if norm not in get_args(Norm):
-            raise UnknownName.of("norm", norm, get_args(Norm))
+        if norm not in get_args(Measure):
+            raise UnknownName.of("norm", norm, get_args(Measure))
     for word, choices in (("certify", Bounds), ("precision", Precision), ("grid", Grid)):
         if getattr(plan, word) not in get_args(choices):
             raise UnknownName.of(word, getattr(plan, word), get_args(choices))

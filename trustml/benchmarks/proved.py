@@ -9,6 +9,7 @@ from trustml.benchmarks.judge import Exam
 from trustml.benchmarks.plan import Bounds
 from trustml.benchmarks.samples import CERTIFIED, CLEAN_WRONG, NORMS, ROBUST, Samples, sealed
 from trustml.contracts import Split
+from trustml.threats import Lp
 
 # Backward walks that one layer may cost a sample: what is quick takes a second for thousands of
 # samples, with hundreds a small convolutional network takes a tenth of a second each.
@@ -25,7 +26,9 @@ def proved(exam: Exam, bounds: Bounds) -> tuple[Samples, str, float]:
     split = setting.split
     goals = exam.goals(split.y)
     aimed = Split(split.x, goals, split.ids, split.classes, split.low, split.high)
-    found = certificate(setting.module, aimed, exam.threat, walks=_WALKS[bounds])
+    threat = exam.threat
+    assert isinstance(threat, Lp), "no certificate is planned of a measure that is no norm"
+    found = certificate(setting.module, aimed, threat, walks=_WALKS[bounds])
     verdict = torch.where(found.certified.cpu(), CERTIFIED, ROBUST)
     verdict = torch.where(setting.right, verdict, CLEAN_WRONG)
     nothing, nowhere = torch.zeros(len(split)), torch.zeros(len(split), len(NORMS))

@@ -4,17 +4,17 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import get_args
+from typing import get_args
 
-from trustml import registry
+from trustml import beyond, registry
 from trustml.benchmarks import samples as on_disk
 from trustml.benchmarks.attack_claims import check_claims
 from trustml.benchmarks.attacked import examine, make_shard, shards
 from trustml.benchmarks.discipline import Apart, Discipline
 from trustml.benchmarks.plan import Case, Plan, anywhere, labels, unique
 from trustml.benchmarks.setting import examined
-from trustml.contracts import Dataset, Json, Norm
-from trustml.errors import BadInput, BadOption
-from trustml.geometry import diameter
+from trustml.contracts import Dataset, Json, Measure, Norm
+from trustml.errors import BadInput, BadOption, NotApplicable
 from trustml.grid import check_on_grid, check_radius
 from trustml.options import write
 from trustml.recipes import Choice, choose
@@ -104,27 +104,31 @@ def _table(
     yield Case(f"{group}-{ALL}", "union", ALL, "", None, model, seed, threat)
 
 
-def _certifies(plan: Plan, norm: Norm) -> bool:
-    return plan.certify != "off" and not plan.curve and norm != "l0"
+def _certifies(plan: Plan, norm: Measure) -> bool:
+    provable = norm in get_args(Norm) and norm != "l0"
+    return plan.certify != "off" and not plan.curve and provable
 
 
-def _threat_facts(plan: Plan, norm: Norm, epsilon: float) -> dict[str, Json]:
+def _threat_facts(plan: Plan, norm: Measure, epsilon: float) -> dict[str, Json]:
     facts = {"norm": norm, "epsilon": epsilon, "target": plan.target, "whole_box": plan.curve}
     extra: dict[str, Json] = {"grid": plan.grid} if plan.grid != "none" else {}
     return facts | extra | ({"surrogates": list(plan.surrogates)} if plan.surrogates else {})
 
 
-def epsilons_of(plan: Plan, norm: Norm, dataset: Dataset) -> tuple[float, ...]:
+def epsilons_of(plan: Plan, norm: Measure, dataset: Dataset) -> tuple[float, ...]:
     """Return the budgets in the norm: those of the plan, or the usual one of the data.
 
     Raises:
         BadInput: there is no usual one, or one of them allows any change at all.
     """
     test = dataset.test
-    widest = diameter(norm, test.high - test.low, test.x[0].numel())
+    if norm in beyond.RULERS:
+        return _epsilons_beyond(plan, norm, dataset)
+    widest = beyond.widest(norm, test.high - test.low, tuple(test.x.shape[1:]))
     if plan.curve:
         return (widest,)
-    if not plan.epsilons and norm not in dataset.budgets:
+    usual = {str(name): epsilon for name, epsilon in dataset.budgets.items()}
+    if not plan.epsilons and norm not in usual:
         raise BadInput(f"{plan.data} has no usual budget for {norm}; give one with --epsilon")
     for epsilon in plan.epsilons:
         if epsilon >= widest:
@@ -132,7 +136,22 @@ def epsilons_of(plan: Plan, norm: Norm, dataset: Dataset) -> tuple[float, ...]:
                 f"--epsilon {write(epsilon)} lets any input become any other: the box of "
                 f"{plan.data} is {widest:.4g} wide in {norm}; give less, or --curve for them all"
             )
-    return plan.epsilons or (dataset.budgets[norm],)
+    return plan.epsilons or (usual[norm],)
+
+
+def _epsilons_beyond(plan: Plan, norm: Measure, dataset: Dataset) -> tuple[float, ...]:
+    """Return the budgets in a measure that is no norm: those of the plan, or the usual one.
+
+    Raises:
+        BadInput: the measure does not know such data, or one of the budgets is no budget for them.
+    """
+    epsilons, one = plan.epsilons or (beyond.RULERS[norm].usual,), dataset.test.x[:1]
+    for epsilon in epsilons:
+        try:
+            beyond.check_epsilon(norm, epsilon, one)
+        except NotApplicable as error:
+            raise BadInput(f"--norm {norm} on {plan.data}: {error}") from error
+    return epsilons
 
 
 def _check_curve(plan: Plan, attacks: list[Choice]) -> None:
@@ -164,7 +183,7 @@ def _check_grid(plan: Plan, dataset: Dataset) -> None:
     check_on_grid(test.x, Lp("linf", 0.0, test.low, test.high), plan.data.split(":")[0])
 
 
-def _check_norm(attack: Choice, norm: Norm) -> None:
+def _check_norm(attack: Choice, norm: Measure) -> None:
     known = attack.plugin.facts["norms"]
     if norm not in known:
         able = [p.name for p in registry.all_of("attack") if norm in p.facts["norms"]]

@@ -30,7 +30,8 @@ class Samples:
         ids: (N,) int64 sample ids.
         verdict: (N,) uint8: 0 robust, 1 fooled, 2 wrong without any attack, 3 proved to be robust.
         adversarial: (N, *S) the input that fooled the model, or the one that did not.
-        distances: (N, 4) float64 of the adversarial from the input in L0, L1, L2, Linf.
+        distances: (N, 4) float64 of the adversarial from the input in L0, L1, L2, Linf; of a
+            threat with a measure of its own (N, 5).
         forwards: (N,) float64 forward passes that the attack took.
         backwards: (N,) float64 backward passes.
         digest: (N, 16) uint8 BLAKE2b over the sample's other entries.

@@ -2,7 +2,7 @@
 
 import torch
 
-from trustml import metrics
+from trustml import beyond, metrics
 from trustml.benchmarks.samples import (
     CERTIFIED,
     CLEAN_WRONG,
@@ -12,18 +12,19 @@ from trustml.benchmarks.samples import (
     Samples,
     sealed,
 )
-from trustml.contracts import Cost, Score
-from trustml.geometry import diameter
+from trustml.contracts import Cost, Measure, Score
 
 
-def scores(samples: Samples, side: float) -> dict[str, Score]:
+def scores(samples: Samples, side: float, norm: Measure = "linf") -> dict[str, Score]:
     """Return clean and robust accuracy, attack success, and the fooled samples' median distances.
 
     Samples that are wrong without an attack count as wrong, not as successes; those that are proved
     to be robust count as robust, and apart.
 
     Args:
+        samples: of a case.
         side: the box's, which bounds the distances.
+        norm: of the threat: a measure that is no norm has a distance of its own.
     """
     verdict, count = samples.verdict, len(samples)
     fooled = verdict == FOOLED
@@ -39,10 +40,11 @@ def scores(samples: Samples, side: float) -> dict[str, Score]:
     if right:
         found["attack success"] = metrics.proportion(int(fooled.sum()), right, better="lower")
     if fooled.any():
-        for place, norm in enumerate(NORMS):
+        known: list[Measure] = [*NORMS] if norm in NORMS else [*NORMS, norm]
+        for place, each in enumerate(known):
             far = samples.distances[fooled, place]
-            most = diameter(norm, side, samples.adversarial[0].numel())
-            found[f"median {norm}"] = metrics.median(far, "higher", low=0.0, high=most)
+            most = beyond.widest(each, side, tuple(samples.adversarial.shape[1:]))
+            found[f"median {each}"] = metrics.median(far, "higher", low=0.0, high=most)
     return found
 
 
@@ -71,7 +73,8 @@ def worst_case(parts: list[Samples], norm: str) -> Samples:
 
     Where none did, the first attack's. Passes are those of all the attacks.
     """
-    place = NORMS.index(norm)
+    # A measure that is no norm has the last column.
+    place = list(NORMS).index(norm) if norm in NORMS else len(NORMS)
     fooled = torch.stack([part.verdict == FOOLED for part in parts])
     far = torch.stack([part.distances[:, place] for part in parts])
     best = torch.where(fooled, far, torch.inf).argmin(0)

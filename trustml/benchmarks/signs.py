@@ -1,5 +1,7 @@
 """What is odd about a table of attacks: signs that their numbers are weakness, not strength."""
 
+from typing import get_args
+
 from torch import Tensor
 
 from trustml.benchmarks.discipline import Bench
@@ -11,7 +13,7 @@ from trustml.benchmarks.indicators import (
 )
 from trustml.benchmarks.plan import Case
 from trustml.benchmarks.probes import subject
-from trustml.contracts import Access
+from trustml.contracts import Access, Norm
 from trustml.deployment import access_of
 
 
@@ -29,7 +31,7 @@ def signs(bench: Bench, case: Case, fooled: list[tuple[str, Tensor]]) -> tuple[s
         return notes(group_indicators(fooled, len(setting.split)))
     seen = subject(setting.module, setting.split, setting.right, case.seed, bench.device)
     found = model_indicators(seen)
-    if not threat["whole_box"]:
+    if not threat["whole_box"] and threat["norm"] in get_args(Norm):
         found += threat_indicators(seen, threat["norm"], threat["epsilon"])
     found += group_indicators(fooled, len(setting.split))
     return notes(found)

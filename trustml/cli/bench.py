@@ -41,7 +41,7 @@ from trustml.errors import UsageError
     multiple=True,
     default=("linf",),
     show_default=True,
-    help="linf, l2, l1 or l0 (repeat for several).",
+    help="linf, l2, l1, l0, patch, spatial, colour, structure or wasserstein (repeat for several).",
 )
 @click.option(
     "--epsilon",

@@ -8,18 +8,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from trustml import beyond
 from trustml.access import Handed, frozen
-from trustml.contracts import Norm, Threat
+from trustml.contracts import Measure, Threat
 from trustml.errors import MissingPackage, NotApplicable
 from trustml.randomness import keyed
 from trustml.registry import Plugin
-from trustml.threats import Lp
 
 SAMPLES = 11  # odd, and no multiple of the block that a model is fed in
 BLOCK = 8
 SEED = 5
 # What every attack does at each step, it has done after these; a search of thousands takes minutes.
 SHORT = {"steps": 25, "queries": 200}
+_BUDGETS: dict[Measure, float] = {
+    "linf": 0.1, "l2": 0.4, "l1": 1.0, "l0": 3.0,
+    "patch": 0.15, "spatial": 0.5, "colour": 5.0, "structure": 0.05, "wasserstein": 0.1,
+}  # fmt: skip
 
 
 class Small(nn.Module):
@@ -53,11 +57,11 @@ class Scene:
     y: Tensor
     low: float
     high: float
-    budgets: Mapping[Norm, float]
+    budgets: Mapping[Measure, float]
 
-    def threat(self, norm: Norm, epsilon: float | Tensor, targeted: bool = False) -> Lp:
+    def threat(self, norm: Measure, epsilon: float | Tensor, targeted: bool = False) -> Threat:
         """Return the threat of this budget in the scene's box."""
-        return Lp(norm, epsilon, self.low, self.high, targeted)
+        return beyond.threat(norm, epsilon, self.low, self.high, targeted)
 
     def attacked(
         self, plugin: Plugin, threat: Threat, rows: Tensor | None = None, *, full: bool = False
@@ -107,42 +111,42 @@ def shortened(plugin: Plugin) -> dict[str, int]:
     }
 
 
-def scene(name: str) -> Scene:
-    """Return the scene of the name: image, vector, linear or open.
+def scene(name: str, norm: Measure = "linf") -> Scene:
+    """Return the scene of the name: image, vector, linear or open, in colours if the norm asks.
 
     Raises:
         KeyError: there is none of the name.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        return SCENES[name]()
+        channels = 3 if norm == "colour" else 1
+        return SCENES[name](channels)
 
 
-def _image() -> Scene:
+def _image(channels: int) -> Scene:
     """Ten classes would need more samples; four are what the DLR loss needs at least."""
     body = nn.Sequential(
-        nn.Conv2d(1, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.BatchNorm1d(16), nn.Tanh()
+        nn.Conv2d(channels, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.BatchNorm1d(16), nn.Tanh()
     )
-    budgets: dict[Norm, float] = {"linf": 0.1, "l2": 0.4, "l1": 1.0, "l0": 3.0}
-    return _scene(Small(body, nn.Linear(16, 4)), (1, 6, 6), (0.0, 1.0), budgets)
+    return _scene(Small(body, nn.Linear(16, 4)), (channels, 6, 6), (0.0, 1.0), _BUDGETS)
 
 
-def _vector() -> Scene:
+def _vector(channels: int) -> Scene:
     """A box that is not [0, 1], and inputs that are no images."""
     body = nn.Sequential(nn.Linear(5, 16), nn.BatchNorm1d(16), nn.ReLU())
-    budgets: dict[Norm, float] = {"linf": 0.4, "l2": 0.7, "l1": 1.1, "l0": 2.0}
+    budgets = {**_BUDGETS, "linf": 0.4, "l2": 0.7, "l1": 1.1, "l0": 2.0}
     return _scene(Small(body, nn.Linear(16, 3)), (5,), (-2.0, 3.0), budgets)
 
 
-def _linear() -> Scene:
+def _linear(channels: int) -> Scene:
     """Two classes, so that the direction of each norm's optimum is known."""
-    budgets: dict[Norm, float] = {"linf": 0.1, "l2": 0.4, "l1": 1.0, "l0": 3.0}
-    return _scene(Small(nn.Sequential(nn.Flatten()), nn.Linear(36, 2)), (1, 6, 6), (0, 1), budgets)
+    small = Small(nn.Sequential(nn.Flatten()), nn.Linear(36 * channels, 2))
+    return _scene(small, (channels, 6, 6), (0, 1), _BUDGETS)
 
 
-def _open() -> Scene:
+def _open(channels: int) -> Scene:
     """The linear scene far from the walls and close to the border between the classes."""
-    near = _linear()
+    near = _linear(channels)
     x = 0.5 + 0.2 * (near.x - 0.5)
     with torch.no_grad():
         logits = near.model(x)
@@ -154,7 +158,7 @@ SCENES = {"image": _image, "vector": _vector, "linear": _linear, "open": _open}
 
 
 def _scene(
-    model: Small, shape: tuple[int, ...], box: tuple[float, float], budgets: Mapping[Norm, float]
+    model: Small, shape: tuple[int, ...], box: tuple[float, float], budgets: Mapping[Measure, float]
 ) -> Scene:
     low, high = box
     x = low + (high - low) * torch.rand(SAMPLES, *shape)

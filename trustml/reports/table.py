@@ -105,6 +105,11 @@ def _threat(record: Record) -> str:
         "l2": "an input may move by up to {} in L2",
         "l1": "an input may move by up to {} in L1",
         "l0": "up to {} entries may change",
+        "patch": "one patch of up to {} of the image's area may be anything",
+        "spatial": "an image may be turned and shifted by up to {} of 30° and of a tenth",
+        "colour": "no pixel's colour may differ by more than {} in CIEDE2000",
+        "structure": "an image may lose up to {} of its likeness (1 − SSIM)",
+        "wasserstein": "brightness may be moved by up to {} pixels on average (Wasserstein)",
     }
     moved = words[record.threat["norm"]].format(f"{record.threat['epsilon']:.4g}")
     moved += f", in {grid} steps" if (grid := record.threat.get("grid")) else ""

@@ -1,4 +1,4 @@
-"""Where and how a case is computed: the device's name, the policy in the record, and it restored."""
+"""Where and how a case is computed: devices, and a policy that is recorded and restored."""
 
 import os
 import warnings
@@ -55,10 +55,17 @@ def test_the_policy_holds_inside_and_is_restored(deterministic: bool) -> None:
     fast()
     before = state()
     assert _is_tf32()
-    with pytest.raises(KeyError), arithmetic(deterministic):
-        said = place(CPU)
-        assert not any(value in (True, "tf32") for value in state()[:5])
-        raise KeyError
+    inside, said = [], {}
+
+    def failing() -> None:
+        with arithmetic(deterministic):
+            inside.extend(state()[:5])
+            said.update(place(CPU))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        failing()
+    assert not any(value in (True, "tf32") for value in inside)
     assert state() == before
     assert said["tf32"] is False
     assert said["cudnn_benchmark"] is False
@@ -145,4 +152,4 @@ def test_memory_is_counted_where_torch_does() -> None:
         device = torch.device("cuda")
         forget_peak(device)
         torch.zeros(2**20, device=device)  # 4 MiB
-        assert 4 <= (peak_mib(device) or 0)
+        assert (peak_mib(device) or 0) >= 4

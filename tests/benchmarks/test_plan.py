@@ -119,7 +119,7 @@ def test_the_usual_budget_is_the_data_s(plan: Plan, toys: Any) -> None:
         ({"epsilons": (float("nan"),)}, "above 0, not nan"),
         ({"epsilons": (float("inf"),)}, "above 0, not inf"),
         ({"limit": -1}, "--limit must be 0 or more, not -1"),
-        ({"batch_size": 0}, "--batch-size must be 1 or more, not 0"),
+        ({"batch_size": -1}, "--batch-size must be 0 or more, not -1"),
         ({"budget": -1}, "--budget must be 0 or more"),
         ({"seed": -1}, "--seed must be 0 or more"),
         ({"seed": 1 << 63}, "--seed must be below"),

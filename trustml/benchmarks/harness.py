@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
+from trustml.benchmarks.batch_rows import AUTO, batch_rows
 from trustml.benchmarks.crew import Crew, Order, crew, ended
 from trustml.benchmarks.discipline import CASES, MODELS, Bench
 from trustml.benchmarks.exams import cases, checked, exam_of
-from trustml.benchmarks.place import device_of, exact_arithmetic, place
+from trustml.benchmarks.place import arithmetic, device_of, forget_peak, peak_mib, place
 from trustml.benchmarks.plan import PLAN, Case, Plan, read_plan
 from trustml.benchmarks.pooling import POOLED, pooled
 from trustml.benchmarks.setting import Setting, load_data, settle
@@ -49,7 +50,7 @@ def start(plan: Plan, folder: Path, executor: str = "local", workers: int = 0) -
     with locked(folder):
         _check_empty(folder)  # another process may have been quicker
         hire = crew(executor, workers, device_of(plan.device).type)
-        with hire as hired, _nothing_half_begun(folder):
+        with hire as hired, arithmetic(plan.deterministic), _nothing_half_begun(folder):
             write_whole(folder / PLAN, plan.to_json().encode())
             yield from _run(plan, plans, dataset, folder, hired)
 
@@ -81,7 +82,7 @@ def resume(folder: Path, executor: str = "local", workers: int = 0) -> Iterator[
     plan = checked(read_plan(folder))
     dataset = load_data(plan.data, plan.data_dir)
     kind = device_of(plan.device).type
-    with locked(folder), crew(executor, workers, kind) as hired:
+    with locked(folder), crew(executor, workers, kind) as hired, arithmetic(plan.deterministic):
         yield from _run(plan, cases(plan, dataset), dataset, folder, hired)
 
 
@@ -135,7 +136,6 @@ class _Run:
 def _run(
     plan: Plan, todo: list[Case], dataset: Dataset, folder: Path, hired: Crew | None
 ) -> Iterator[Record]:
-    exact_arithmetic()
     history = read_history(folder / RECORDS)
     records = {record.case: record for record in history}
     made = {record.case: line for line, record in enumerate(history)}
@@ -196,11 +196,14 @@ def _examined(run: _Run, case: Case) -> Record:
             return pooled(blank, [run.records[name] for name in blank.options["of"]])
         if isinstance(setting, TrustError):
             raise setting
-        blank = replace(blank, weights=setting.weights_hash, data_hash=setting.data_hash)
+        blank = _begun(run, case, setting)
         away = run.crew.fetch(case.name) if run.crew is not None else None
         if away is not None:
             return away
-        return exam_of(case.kind).examined(case, blank, _bench(run, case, setting))
+        forget_peak(run.device)
+        record = exam_of(case.kind).examined(case, blank, _bench(run, case, setting))
+        most = record.cost.peak_mib or peak_mib(run.device)
+        return replace(record, cost=replace(record.cost, peak_mib=most))
     except (UsageError, DiskFull, BrokenClaim):
         raise
     except TrustError as error:
@@ -226,6 +229,22 @@ def _blank(run: _Run, case: Case) -> Record:
         cost=Cost(),
         place=place(run.device),
         status="failed",
+    )
+
+
+def _begun(run: _Run, case: Case, setting: Setting) -> Record:
+    """Return the record of a case of which the model is known, and how many samples are in flight.
+
+    That is said where it was found; verdicts do not depend on it.
+    """
+    blank, where = _blank(run, case), {}
+    if run.plan.batch_size == AUTO:
+        where = {"batch_size": batch_rows(_bench(run, case, setting))}
+    return replace(
+        blank,
+        weights=setting.weights_hash,
+        data_hash=setting.data_hash,
+        place={**blank.place, **where},
     )
 
 
@@ -255,9 +274,7 @@ def _send_ahead(run: _Run, todo: list[Case], number: int) -> None:
         if run.due.intersection(needed):
             continue
         run.sent.add(case.name)
-        blank = replace(
-            _blank(run, case), weights=setting.weights_hash, data_hash=setting.data_hash
-        )
+        blank = _begun(run, case, setting)
         after = [run.records[name] for name in needed]
         # What does not suit the model says so when its turn comes.
         with suppress(TrustError):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from trustml.access import frozen
+from trustml.benchmarks.batch_rows import batch_rows
 from trustml.benchmarks.discipline import Bench
 from trustml.benchmarks.route_guard import read
 from trustml.benchmarks.setting import blaming
@@ -51,7 +52,7 @@ def posted(route: Choice, tampering: Tampering, mail: Split, bench: Bench, seed:
     """
     done = []
     with progress(route.plugin.name, len(mail)) as advance:
-        for batch in mail.batches(bench.plan.batch_size):
+        for batch in mail.batches(batch_rows(bench)):
             there = batch.to(bench.device)
             with blaming(f"route {route.plugin.name}"):
                 x = tampering(there.x.clone(), there.y, keyed(seed, batch.ids))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from trustml.access import frozen
 from trustml.benchmarks.aware import Guarded, slip_past, unit_of
+from trustml.benchmarks.batch_rows import batch_rows
 from trustml.benchmarks.discipline import Bench
 from trustml.benchmarks.outputs import asked_again
 from trustml.benchmarks.plan import Case
@@ -108,7 +109,7 @@ def _candidates(case: Case, bench: Bench, posted: Posted, threat: Lp) -> tuple[T
     split, parts, by_gradient = bench.setting.split, [], True
     guarded = _guarded(bench, posted)
     with progress(f"{case.name} aware", len(split)) as advance:
-        for batch in split.batches(bench.plan.batch_size):
+        for batch in split.batches(batch_rows(bench)):
             random = keyed(case.seed, batch.ids)
             found = slip_past(guarded, batch.x, batch.y, threat, random)
             parts.append(found.candidate)

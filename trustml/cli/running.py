@@ -38,17 +38,24 @@ def plan_of(words: dict[str, Any]) -> Plan:
     """Return the plan of the options of `trustml bench`.
 
     Raises:
-        BadInput: an epsilon or a shard that is none.
+        BadInput: an epsilon, a batch size or a shard that is none.
     """
     epsilons = tuple(_epsilon(text) for text in words.pop("epsilons"))
     shard = words.pop("shard")
     index, _, count = shard.partition("/")
     if not (index.isdecimal() and count.isdecimal()):
         raise BadInput(f"--shard {shard!r} must be I/N, such as 0/2 for the first half")
+    words["batch_size"] = _batch_size(words["batch_size"])
     plan = Plan(epsilons=epsilons, shard=(int(index), int(count)), **words)
     if not any(getattr(plan, name) for name in _EXAMS):
         plan = replace(plan, attacks=(_NEAREST if plan.curve else _STRONGEST,))
     return plan
+
+
+def _batch_size(text: str) -> int:
+    if text != "auto" and not text.lstrip("-").isdecimal():
+        raise BadInput(f"--batch-size {text!r} must be a number of samples, such as 512, or auto")
+    return 0 if text == "auto" else int(text)
 
 
 def _epsilon(text: str) -> float:

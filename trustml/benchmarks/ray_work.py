@@ -203,7 +203,7 @@ def _ready(job: Job, parcel: Parcel, data: Dataset) -> _Home:
     Raises:
         BadInput: it cannot be.
     """
-    exact_arithmetic()
+    exact_arithmetic(job.plan.deterministic)
     torch.set_num_threads(job.threads)
     of = (job.token, parcel.recipe, parcel.seed)
     if _home and _home[0].of == of:

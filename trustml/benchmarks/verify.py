@@ -37,8 +37,8 @@ def verify(folder: Path, device: str = "auto") -> Iterator[Record]:
         BrokenClaim: the first claim that does not hold; case and sample are named.
         UsageError: the folder holds no run, or its data or plugins are no longer to be had.
     """
-    exact_arithmetic()
     where, plan = device_of(device), checked(read_plan(folder))
+    exact_arithmetic(plan.deterministic)
     try:
         records = {record.case: record for record in read_records(folder / RECORDS)}
     except BadInput as error:

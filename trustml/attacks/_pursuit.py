@@ -20,6 +20,10 @@ from trustml.threats import check_answers, check_readable
 
 # The first steps catch most of what can be caught at all; later a look every few is enough.
 _EARLY, _EVERY = 4, 5
+NO_GRADIENT = (
+    "the model's answers have no gradient with respect to its inputs (detached, or computed "
+    "outside torch); use an attack that needs scores or labels only"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -255,10 +259,7 @@ def _look_at_once(model: Classifier, point: Tensor, quarry: Quarry, loss: Loss) 
         check_answers(logits, len(point))
         losses = loss(logits, quarry)
         if not losses.requires_grad:
-            raise NotApplicable(
-                "the model's answers have no gradient with respect to its inputs (detached, or "
-                "computed outside torch); use an attack that needs scores or labels only"
-            )
+            raise NotApplicable(NO_GRADIENT)
         (gradient,) = torch.autograd.grad(losses, point, torch.ones_like(losses))
     logits = logits.detach()
     reached = quarry.threat.reached(logits, quarry.y)
@@ -268,7 +269,10 @@ def _look_at_once(model: Classifier, point: Tensor, quarry: Quarry, loss: Loss) 
 def _left(held: Best, seen: Seen) -> Tensor:
     left = held.open()
     if bool(seen.losses.isnan().any()):
-        raise MethodFailed("the model answers NaN to allowed inputs; no attack can judge that")
+        raise MethodFailed(
+            "the loss is NaN at allowed inputs: the model answers NaN or infinity there, or "
+            "its slope is NaN; no attack can judge that"
+        )
     return left
 
 

@@ -71,9 +71,9 @@ def test_a_run_with_auto_says_what_it_found(tmp_path: Path) -> None:
     records = list(start(plan, tmp_path / "auto"))
     assert {record.place["batch_size"] for record in records} == {USUAL}
     assert all(record.place["deterministic"] for record in records)
-    assert not torch.are_deterministic_algorithms_enabled()
     assert read_plan(tmp_path / "auto").batch_size == 0
     assert len(list(verify(tmp_path / "auto", "cpu"))) == len(records)
+    assert not torch.are_deterministic_algorithms_enabled()
     plan = Plan(("mlp:hidden=[4],epochs=1",), batch_size=3, **asked)
     list(start(plan, tmp_path / "three"))
     pairs = zip(finished(tmp_path / "auto"), finished(tmp_path / "three"), strict=True)

@@ -11,7 +11,7 @@ from trustml.benchmarks.claims import close
 from trustml.benchmarks.discipline import CASES, MODELS, SAMPLES, Bench
 from trustml.benchmarks.exams import cases, checked, exam_of
 from trustml.benchmarks.harness import RECORDS
-from trustml.benchmarks.place import device_of, exact_arithmetic
+from trustml.benchmarks.place import arithmetic, device_of
 from trustml.benchmarks.plan import Case, Plan, read_plan
 from trustml.benchmarks.pooling import POOLED, pooled
 from trustml.benchmarks.setting import (
@@ -38,7 +38,16 @@ def verify(folder: Path, device: str = "auto") -> Iterator[Record]:
         UsageError: the folder holds no run, or its data or plugins are no longer to be had.
     """
     where, plan = device_of(device), checked(read_plan(folder))
-    exact_arithmetic(plan.deterministic)
+    with arithmetic(plan.deterministic):
+        yield from _held(plan, folder, where)
+
+
+def _held(plan: Plan, folder: Path, where: torch.device) -> Iterator[Record]:
+    """Yield each record that holds.
+
+    Raises:
+        BrokenClaim: the first claim that does not hold.
+    """
     try:
         records = {record.case: record for record in read_records(folder / RECORDS)}
     except BadInput as error:

@@ -21,20 +21,33 @@ def write_whole(path: Path, content: bytes) -> None:
         DiskFull: there is no room.
         BadInput: the place cannot be written to.
     """
+    with written_whole(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file to write to and to read from, which takes the path's place once it is done.
+
+    Raises:
+        DiskFull: there is no room.
+        BadInput: the place cannot be written to.
+    """
     # No two machines that share a drive may write beside each other under one name.
     beside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            file.write(content)
+        with beside.open("w+b") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
+        raise explained(error, path) from error
+    finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
-        raise explained(error, path) from error
 
 
 def append_line(path: Path, line: str) -> None:

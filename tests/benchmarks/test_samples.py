@@ -6,14 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from trustml.benchmarks.layout import end_of, header_of
 from trustml.benchmarks.samples import (
     Made,
     Samples,
-    _end,
-    _header,
+    gathered,
     joined,
+    pieces,
     read,
     sealed,
+    verdicts,
     write,
 )
 from trustml.errors import BrokenClaim
@@ -68,7 +70,7 @@ def test_every_changed_byte_is_seen_and_its_sample_named(samples: Samples, tmp_p
     path, chance = tmp_path / "a", random.Random(0)
     write(samples, path, Made(1.0, ("note",)))
     whole = path.read_bytes()
-    header, end = _header(whole), _end(whole)
+    header, end = header_of(whole), end_of(whole)
     owners: dict[int, int] = {}
     for name in Samples.__slots__:
         first, last = header[name]["data_offsets"]
@@ -98,3 +100,53 @@ def test_every_cut_is_seen(samples: Samples, tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BrokenClaim, match="nowhere is missing"):
         read(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("order", [list(range(7)), [6, 5, 4, 3, 2, 1, 0], [3, 0, 6, 1, 5, 2, 4]])
+def test_parts_make_the_file_that_all_of_them_at_once_make(
+    tmp_path: Path, samples: Samples, order: list[int]
+) -> None:
+    """Byte for byte, whatever the parts and their order: the hash in a record is the same."""
+    whole = write(samples, tmp_path / "whole")
+    rows = torch.tensor(order)
+    parts = (samples.at(part) for part in (rows[:3], rows[3:3], rows[3:4], rows[4:]))
+    digest, found = gathered(parts, samples.ids, tmp_path / "parts")
+    assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert digest == whole == file_hash(tmp_path / "parts")
+    for name in ("ids", "verdict", "distances", "forwards", "backwards", "digest"):
+        assert torch.equal(getattr(found, name), getattr(samples, name))
+    assert found.adversarial.shape == samples.adversarial.shape
+    assert found.adversarial.untyped_storage().nbytes() == 4, "the inputs are on the disk alone"
+
+
+def test_parts_must_be_all_of_them(tmp_path: Path, samples: Samples) -> None:
+    """Half of a file would be zeros; a sample twice would hide another."""
+    for parts in ([slice(0, 6)], [slice(0, 7), slice(0, 1)]):
+        with pytest.raises(AssertionError, match="every sample"):
+            gathered((samples.at(part) for part in parts), samples.ids, tmp_path / "file")
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 100])
+def test_pieces_are_the_samples_in_order(tmp_path: Path, samples: Samples, size: int) -> None:
+    write(samples, tmp_path / "file")
+    found = joined(list(pieces(tmp_path / "file", size)))
+    for name in ("ids", "verdict", "adversarial", "distances", "forwards", "backwards", "digest"):
+        assert torch.equal(getattr(found, name), getattr(samples, name))
+    assert torch.equal(verdicts(tmp_path / "file"), samples.verdict)
+
+
+def test_a_changed_byte_is_found_piece_by_piece(tmp_path: Path, samples: Samples) -> None:
+    """Any byte of the file, header and all; a change is never read over."""
+    path = tmp_path / "file"
+    write(samples, path)
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(BrokenClaim):
+            list(pieces(path, 3))
+    for cut in (0, 7, 8, end_of(whole) - 1, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(BrokenClaim, match="cut short|cannot be read"):
+            list(pieces(path, 3))
+    with pytest.raises(BrokenClaim, match="missing"):
+        list(pieces(tmp_path / "nothing", 3))

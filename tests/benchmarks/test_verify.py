@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from trustml.benchmarks import samples as on_disk
 from trustml.benchmarks.discipline import CASES, SAMPLES
 from trustml.benchmarks.harness import RECORDS
+from trustml.benchmarks.layout import end_of, header_of
 from trustml.benchmarks.plan import PLAN
 from trustml.benchmarks.samples import FOOLED, Samples, sealed
 from trustml.benchmarks.verify import verify
@@ -81,7 +82,7 @@ def test_a_changed_byte_of_a_stored_sample_is_named(folder: Path) -> None:
     """Wherever it is among the adversarial inputs: the row follows from the place."""
     path = folder / CASES / AIM / SAMPLES
     whole = path.read_bytes()
-    start = on_disk._end(whole) + on_disk._header(whole)["adversarial"]["data_offsets"][0]
+    start = end_of(whole) + header_of(whole)["adversarial"]["data_offsets"][0]
     for place in random.Random(0).sample(range(22 * 4 * 4), 20):
         changed = bytearray(whole)
         changed[start + place] ^= 1

@@ -1,14 +1,16 @@
 """Cases of the exam of robustness: attack batch after batch, then all attacks together."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import torch
 
 from trustml.access import frozen
 from trustml.benchmarks import samples as on_disk
+from trustml.benchmarks.batch_rows import batch_rows
 from trustml.benchmarks.discipline import SAMPLES, Bench, Shard
 from trustml.benchmarks.judge import Exam, judged
 from trustml.benchmarks.plan import Case, Plan
@@ -20,7 +22,7 @@ from trustml.benchmarks.samples import (
     ROBUST,
     Made,
     Samples,
-    joined,
+    gathered,
     sealed,
 )
 from trustml.benchmarks.scores import cost, proved_scores, scores, worst_case
@@ -102,7 +104,8 @@ def _certified(case: Case, blank: Record, bench: Bench) -> Record:
     """Return which samples nothing can fool, and how that is known."""
     exam = exam_of(bench.plan, bench.setting, case, bench.device)
     samples, method, seconds = proved(exam, bench.plan.certify)
-    digest = on_disk.write(samples, bench.home(case.name) / SAMPLES)
+    parts = (samples.at(slice(n, n + _READ)) for n in range(0, len(samples), _READ))
+    digest, _ = gathered(parts, samples.ids, bench.home(case.name) / SAMPLES)
     return replace(
         blank,
         options={"method": method},
@@ -118,22 +121,22 @@ def _attacked(case: Case, blank: Record, bench: Bench, group: list[Record]) -> R
     found, home = lent(bench, case.seed), bench.home(case.name)
     seen = found.setting if found else None
     exam = exam_of(bench.plan, bench.setting, case, bench.device, seen)
-    parts, batches = batches_of(exam, case, bench, group)
+    untouched, batches = batches_of(exam, case, bench, group)
     seconds, notes = 0.0, [*exam.setting.notes, *_of_surrogates(found)]
     if exam.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(exam.device)
     with progress(case.name, sum(len(rows) for rows, _ in batches)) as advance:
         for rows, file in batches:
-            part, made = _batch(exam, rows, file)
-            parts.append(part)
+            made = _batch(exam, rows, file)
             seconds += made.seconds
             notes += made.notes
             advance(len(rows))
-    samples = _in_order(joined(parts), exam.setting.split.ids)
+    # From the disk, batch by batch: what is in memory does not grow with the number of samples.
+    parts = chain(untouched, (on_disk.read(file)[0] for _, file in batches))
+    digest, samples = gathered(parts, exam.setting.split.ids, home / SAMPLES)
     peak = (
         torch.cuda.max_memory_allocated(exam.device) / 2**20 if exam.device.type == "cuda" else None
     )
-    digest = on_disk.write(samples, home / SAMPLES)
     return replace(
         blank,
         scores=scores(samples, exam.setting.split.high - exam.setting.split.low, exam.norm),
@@ -147,7 +150,7 @@ def _attacked(case: Case, blank: Record, bench: Bench, group: list[Record]) -> R
 
 def batches_of(
     exam: Exam, case: Case, bench: Bench, group: Sequence[Record]
-) -> tuple[list[Samples], list[tuple[torch.Tensor, Path]]]:
+) -> tuple[Iterator[Samples], list[tuple[torch.Tensor, Path]]]:
     """Return the samples that need no attack, and the rows of each batch with the file for it.
 
     Raises:
@@ -156,21 +159,21 @@ def batches_of(
     check_access(exam.attack.plugin, access_of(exam.seen.module))
     kept, rows = _untouched(exam, _known(bench, group))
     # An empty tensor splits into one empty batch; there is nothing to attack in it.
-    parts = rows.split(bench.plan.batch_size) if len(rows) else ()
+    parts = rows.split(batch_rows(bench)) if len(rows) else ()
     home = bench.home(case.name) / "batches"
     return kept, [(part, home / f"{n:06d}.safetensors") for n, part in enumerate(parts)]
 
 
-def _batch(exam: Exam, rows: torch.Tensor, file: Path) -> tuple[Samples, Made]:
-    """Return a batch's verdicts: those on disk from before a stop, or new ones, then on disk."""
+def _batch(exam: Exam, rows: torch.Tensor, file: Path) -> Made:
+    """Return how a batch was made: before a stop, or now; then it is on disk."""
     if file.exists():
         with suppress(BrokenClaim):  # a damaged batch is done again
-            known = on_disk.read(file)
-            if torch.equal(known[0].ids, exam.setting.split.ids[rows]):
-                return known
+            known, made = on_disk.read(file)
+            if torch.equal(known.ids, exam.setting.split.ids[rows]):
+                return made
     part, made = judged(exam, exam.setting.split.at(rows))
     on_disk.write(part, file, made)
-    return part, made
+    return made
 
 
 def _union(case: Case, blank: Record, bench: Bench, group: list[Record]) -> Record:
@@ -180,14 +183,18 @@ def _union(case: Case, blank: Record, bench: Bench, group: list[Record]) -> Reco
     missing = [record.plugin for record in attacks if record.status != "done"]
     if all(record.plugin == NOISE for record in done) and missing:
         raise NotApplicable(f"none of {', '.join(missing)} was finished, so there is no worst case")
-    parts = [on_disk.read(bench.home(record.case) / SAMPLES)[0] for record in done]
-    samples = worst_case(parts, str(blank.threat["norm"]))
-    digest = on_disk.write(samples, bench.home(case.name) / SAMPLES)
+    files = [bench.home(record.case) / SAMPLES for record in done]
+    together = zip(*(on_disk.pieces(file, _READ) for file in files), strict=True)
+    worst = (worst_case(list(parts), str(blank.threat["norm"])) for parts in together)
+    digest, samples = gathered(worst, bench.setting.split.ids, bench.home(case.name) / SAMPLES)
     notes = [f"without {', '.join(missing)}"] if missing else []
     notes += _sent_on(bench)
     # What an attack did not see cannot have misled it.
     if bench.plan.indicators and not bench.plan.surrogates:
-        fooled = [(r.plugin, p.verdict == FOOLED) for r, p in zip(done, parts, strict=True)]
+        fooled = [
+            (record.plugin, on_disk.verdicts(file) == FOOLED)
+            for record, file in zip(done, files, strict=True)
+        ]
         notes += signs(bench, case, fooled)
     return replace(
         blank,
@@ -218,26 +225,24 @@ def _known(bench: Bench, group: Sequence[Record]) -> torch.Tensor | None:
     """Return the verdicts of the group's certificate, if there is one."""
     for record in group:
         if record.kind == "certificate" and record.status == "done":
-            return on_disk.read(bench.home(record.case) / SAMPLES)[0].verdict
+            return on_disk.verdicts(bench.home(record.case) / SAMPLES)
     return None
 
 
-def _untouched(exam: Exam, known: torch.Tensor | None) -> tuple[list[Samples], torch.Tensor]:
+def _untouched(exam: Exam, known: torch.Tensor | None) -> tuple[Iterator[Samples], torch.Tensor]:
     """Return the samples that need no attack, as they are, and the rows of those that do."""
     setting = exam.setting
     verdict = torch.where(setting.right, ROBUST, CLEAN_WRONG)
     if known is not None:
         verdict = torch.where(known == CERTIFIED, CERTIFIED, verdict)
-    still = setting.split.at((verdict != ROBUST).nonzero().flatten())
-    nothing, nowhere = torch.zeros(len(still)), exam.distances(still.x, still.x)
-    kept = sealed(still.ids, verdict[verdict != ROBUST], still.x, nowhere, (nothing, nothing))
-    return [kept], (verdict == ROBUST).nonzero().flatten()
 
+    def kept(rows: torch.Tensor) -> Samples:
+        still = setting.split.at(rows)
+        nothing, nowhere = torch.zeros(len(still)), exam.distances(still.x, still.x)
+        return sealed(still.ids, verdict[rows], still.x, nowhere, (nothing, nothing))
 
-def _in_order(samples: Samples, ids: torch.Tensor) -> Samples:
-    """Return the samples in the order of `ids`."""
-    place = {int(name): row for row, name in enumerate(samples.ids)}
-    return samples.at(torch.tensor([place[int(name)] for name in ids]))
+    left = (verdict != ROBUST).nonzero().flatten().split(_READ)
+    return (kept(rows) for rows in left), (verdict == ROBUST).nonzero().flatten()
 
 
 def _of_surrogates(found: Lent | None) -> list[str]:
@@ -249,7 +254,7 @@ def _floor(samples: Samples, bench: Bench, group: list[Record]) -> list[str]:
     """Say so if an attack ended weaker than random noise of the same budget."""
     for record in group:
         if record.plugin == NOISE and record.status == "done":
-            noise = on_disk.read(bench.home(record.case) / SAMPLES)[0]
-            if int((samples.verdict == FOOLED).sum()) < int((noise.verdict == FOOLED).sum()):
+            noise = on_disk.verdicts(bench.home(record.case) / SAMPLES)
+            if int((samples.verdict == FOOLED).sum()) < int((noise == FOOLED).sum()):
                 return ["weaker than random noise of the same budget"]
     return []

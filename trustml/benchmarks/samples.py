@@ -2,23 +2,25 @@
 
 import hashlib
 import json
-import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from trustml.benchmarks.layout import SEAL, Layout, end_of, header_of, seal_of
 from trustml.contracts import Norm
 from trustml.errors import BrokenClaim
-from trustml.files import write_whole
+from trustml.files import file_hash, write_whole, written_whole
 
 ROBUST, FOOLED, CLEAN_WRONG, CERTIFIED = 0, 1, 2, 3
-SEAL = "seal"
+_SMALL = ("ids", "verdict", "distances", "forwards", "backwards", "digest")
+# What reading a header that is none can end in.
+_DAMAGE = (OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError)
+_PIECE = 2048  # rows that are read at once where just small columns are wanted
 NORMS: tuple[Norm, ...] = ("l0", "l1", "l2", "linf")
 
 
@@ -84,13 +86,13 @@ def joined(parts: Sequence[Samples]) -> Samples:
 
 def write(samples: Samples, path: Path, made: Made = Made()) -> str:
     """Write the file whole; return its SHA-256. How the samples were made travels in the header."""
-    tensors = {field.name: getattr(samples, field.name).contiguous() for field in fields(samples)}
+    tensors = _tensors(samples)
     tensors[SEAL] = torch.zeros(16, dtype=torch.uint8)
     # One entry: safetensors writes several in an order that changes from call to call.
     content = bytearray(save(tensors, metadata={"made": json.dumps(asdict(made))}))
     # The header cannot hold its own digest, so this takes its place among the tensors.
-    start = _end(content) + _header(content)[SEAL]["data_offsets"][0]
-    content[start : start + 16] = _seal(content)
+    start = end_of(content) + header_of(content)[SEAL]["data_offsets"][0]
+    content[start : start + 16] = seal_of(content)
     write_whole(path, bytes(content))
     return hashlib.sha256(content).hexdigest()
 
@@ -104,8 +106,8 @@ def read(path: Path) -> tuple[Samples, Made]:
     try:
         content = path.read_bytes()
         tensors = load(content)
-        whole = tensors.pop(SEAL).numpy().tobytes() == _seal(content)
-        facts = json.loads(_header(content)["__metadata__"]["made"])
+        whole = tensors.pop(SEAL).numpy().tobytes() == seal_of(content)
+        facts = json.loads(header_of(content)["__metadata__"]["made"])
         made = Made(float(facts["seconds"]), tuple(facts["notes"]))
         samples = Samples(**tensors)
     except FileNotFoundError as error:
@@ -114,27 +116,83 @@ def read(path: Path) -> tuple[Samples, Made]:
         raise BrokenClaim(f"{path} cannot be read: {error}") from error
     if not whole:
         raise BrokenClaim(f"{path}: its header is not as it was written")
+    _check(samples, path, 0)
+    return samples, made
+
+
+def pieces(path: Path, size: int) -> Iterator[Samples]:
+    """Yield the samples of a file, `size` at a time, checked as `read` checks them.
+
+    Raises:
+        BrokenClaim: the file is missing or cut short, or a sample, named, is not as written.
+    """
+    try:
+        with path.open("rb") as file:
+            layout = Layout.of(file)
+            for start in range(0, layout.count, size):
+                count = min(size, layout.count - start)
+                found = Samples(**layout.rows(file, start, count))
+                _check(found, path, start)
+                yield found
+    except FileNotFoundError as error:
+        raise BrokenClaim(f"{path} is missing") from error
+    except _DAMAGE as error:
+        raise BrokenClaim(f"{path} cannot be read: {error}") from error
+
+
+def verdicts(path: Path) -> Tensor:
+    """Return the verdicts (N,) of a file, all of it checked.
+
+    Raises:
+        BrokenClaim: the file is missing or cut short, or a sample, named, is not as written.
+    """
+    found = [piece.verdict for piece in pieces(path, _PIECE)]
+    return torch.cat(found) if found else torch.zeros(0, dtype=torch.uint8)
+
+
+def gathered(parts: Iterable[Samples], ids: Tensor, path: Path) -> tuple[str, Samples]:
+    """Write parts as one file in the order of the ids (N,); return its SHA-256, and the samples.
+
+    The parts come one by one and only one of them is in memory, so that N may be large: of the
+    samples that are returned, the inputs are in the file alone, and zeros stand for them.
+    """
+    order = ids.argsort()
+    places, layout = ids[order], None
+    found: list[tuple[Tensor, ...]] = []
+    with written_whole(path) as file:
+        for part in parts:
+            if len(part):
+                layout = layout or Layout.begun(file, _tensors(part), len(ids))
+                rows = order[torch.searchsorted(places, part.ids)]
+                layout.put(file, _tensors(part), rows)
+                found.append((rows, *(getattr(part, name) for name in _SMALL)))
+                shape = part.adversarial.shape[1:]
+    rows, *columns = (torch.cat(column) for column in zip(*found, strict=True))
+    assert torch.equal(rows.sort().values, torch.arange(len(ids))), "not every sample just once"
+    back = rows.argsort()
+    small = {name: column[back] for name, column in zip(_SMALL, columns, strict=True)}
+    nothing = torch.zeros(1).expand(len(ids), *shape)
+    return file_hash(path), Samples(adversarial=nothing, **small)
+
+
+def _tensors(samples: Samples) -> dict[str, Tensor]:
+    return {field.name: getattr(samples, field.name).contiguous() for field in fields(samples)}
+
+
+def _check(samples: Samples, path: Path, first: int) -> None:
+    """See that samples, of which the first has a number in the file, are as they were written.
+
+    Raises:
+        BrokenClaim: one is not; it is named.
+    """
     parts = tuple(getattr(samples, f.name) for f in fields(samples) if f.name != "digest")
     changed = (_digests(parts) != samples.digest).any(1).nonzero().flatten()
     if len(changed):
         place = int(changed[0])
         raise BrokenClaim(
-            f"{path}: sample {place} (id {int(samples.ids[place])}) is not as it was written"
+            f"{path}: sample {first + place} (id {int(samples.ids[place])}) is not as it was "
+            f"written"
         )
-    return samples, made
-
-
-def _end(content: bytes | bytearray) -> int:
-    """Return where the header of a safetensors file ends and its tensors begin."""
-    return 8 + int(struct.unpack("<Q", content[:8])[0])
-
-
-def _header(content: bytes | bytearray) -> dict[str, Any]:
-    return dict(json.loads(content[8 : _end(content)]))
-
-
-def _seal(content: bytes | bytearray) -> bytes:
-    return hashlib.blake2b(content[: _end(content)], digest_size=16).digest()
 
 
 def _digests(parts: Sequence[Tensor]) -> Tensor:

@@ -23,7 +23,7 @@ FLOORS = (
     (
         "access", "affine", "asking", "baselines", "catalogue", "convolutions", "countering",
         "countermeasures", "deployment", "facts", "files", "fingerprint", "geometry", "grid",
-        "images", "ledger", "options", "oracle", "precision", "progress", "provenance", "randomness",
+        "images", "ledger", "options", "oracle", "passes", "precision", "progress", "provenance", "randomness",
         "recipes", "records", "registry", "replay", "splits", "symmetry", "threats", "victim",
     ),
     (

@@ -5,6 +5,7 @@ can depend on its shape: so an answer does not depend on who shares the batch. T
 as many as have been seen to give the same bits.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 
 from trustml.contracts import Access, Classifier
 from trustml.convolutions import QuickGradients, pays
-from trustml.errors import BudgetSpent, MethodFailed, NotApplicable
+from trustml.errors import MethodFailed, NotApplicable
+from trustml.passes import Ledger
 
 # On a CPU small blocks lose nothing and pad little; a GPU wants more at once.
 _CPU_ROWS, _GPU_ROWS = 64, 256
@@ -45,6 +47,7 @@ class Handed:
         *,
         budget: int | None = None,
         block: int | Blocks | None = None,
+        readings: int = 1,
     ) -> None:
         """Wrap `model` for one batch of `samples`.
 
@@ -54,11 +57,14 @@ class Handed:
             samples: how many there are in the batch.
             budget: forward passes a sample at most.
             block: rows that the model is fed at once, or sizes that give the same bits.
+            readings: how often a model that answers at random is asked at each call, which gives
+                its mean probabilities.
         """
         self.access = access
         self._model = model
-        self._ledger = _Ledger(samples, budget)
+        self._ledger = Ledger(samples, budget)
         self._block = block
+        self.readings = readings
         self._quick = access == Access.GRADIENTS and pays(model)
         self._rows: Tensor | None = None
 
@@ -69,10 +75,27 @@ class Handed:
             BudgetSpent: a sample would be asked about more often than its budget.
             MethodFailed: the rows of x belong to no known samples while a budget is in force.
         """
+        if self.readings > 1:
+            # The mean of probabilities, not of logits: what the answers are on average.
+            said = [self._asked(x).log_softmax(1) for _ in range(self.readings)]
+            answer = torch.stack(said).logsumexp(0) - math.log(len(said))
+        else:
+            answer = self._asked(x)
+        return answer if self.access == Access.GRADIENTS else _limit(answer, self.access)
+
+    def single(self) -> "Handed":
+        """Return the model as it answers one time; counts go to the same ledger."""
+        other = Handed.__new__(Handed)
+        other.__dict__.update(self.__dict__)
+        other.readings = 1
+        return other
+
+    def _asked(self, x: Tensor) -> Tensor:
+        """Return one reading of the logits (B, K), with a graph where gradients are shown."""
         self._ledger.forward(len(x), self._rows)
         if self.access < Access.GRADIENTS:
             with torch.no_grad():
-                return _limit(in_blocks(self._model, x, self._block), self.access)
+                return in_blocks(self._model, x, self._block)
         answer = self._graphed(x)
         if answer.grad_fn is not None and x.requires_grad:
             count, rows, ledger = len(x), self._rows, self._ledger
@@ -84,7 +107,7 @@ class Handed:
 
         Both passes are counted now, which saves the hook that would count the second.
         """
-        if self.access < Access.GRADIENTS:
+        if self.access < Access.GRADIENTS or self.readings > 1:
             return self(x)
         self._ledger.forward(len(x), self._rows)
         replay = getattr(self._model, "once", None)
@@ -137,6 +160,11 @@ class Handed:
 def once(model: Classifier, x: Tensor) -> Tensor:
     """Return the answers (B, K) to points whose gradient is then taken just once."""
     return model.once(x) if isinstance(model, Handed) else model(x)
+
+
+def readings(model: Classifier) -> int:
+    """Return how often the model is to be asked for one answer, because it answers at random."""
+    return model.readings if isinstance(model, Handed) else 1
 
 
 def at(model: Classifier, rows: Tensor) -> Classifier:
@@ -227,57 +255,3 @@ def _limit(logits: Tensor, access: Access) -> Tensor:
         else torch.ones_like(top, dtype=logits.dtype)
     )
     return torch.zeros_like(probabilities).scatter_(1, top, shown)
-
-
-class _Ledger:
-    """Counts of passes for each sample; whole-batch calls stay on the host and cost nothing."""
-
-    def __init__(self, samples: int, budget: int | None) -> None:
-        self.samples, self.budget = samples, budget
-        self.even = {"forward": 0.0, "backward": 0.0}
-        self.uneven = {way: torch.zeros(samples, dtype=torch.float64) for way in self.even}
-        # Passes of the same rows again and again are summed here first.
-        self.rows: Tensor | None = None
-        self.pending = {"forward": 0, "backward": 0}
-
-    def forward(self, count: int, rows: Tensor | None) -> None:
-        self._charge("forward", count, rows)
-        if self.budget is not None and float(self.forwards_now().max()) > self.budget:
-            raise BudgetSpent(f"the budget is {self.budget} queries a sample; one more was asked")
-
-    def backward(self, count: int, rows: Tensor | None) -> None:
-        self._charge("backward", count, rows)
-
-    def forwards_now(self) -> Tensor:
-        self._settle()
-        return self.uneven["forward"] + self.even["forward"]
-
-    def backwards_now(self) -> Tensor:
-        self._settle()
-        return self.uneven["backward"] + self.even["backward"]
-
-    def _charge(self, way: str, count: int, rows: Tensor | None) -> None:
-        if rows is None and count % self.samples == 0:
-            self.even[way] += count // self.samples
-        elif rows is not None and count % len(rows) == 0:
-            if rows is not self.rows:
-                self._settle()
-                self.rows = rows
-            self.pending[way] += count // len(rows)
-        elif self.budget is None:
-            # Nobody said whose rows these are: the total stays right, the shares are even.
-            self.even[way] += count / self.samples
-        else:
-            raise MethodFailed(
-                f"{count} rows for {self.samples} samples cannot be counted against the "
-                f"query budget; call model.at(rows)(x[rows]) to say whose rows they are"
-            )
-
-    def _settle(self) -> None:
-        """Write what is pending to the samples."""
-        for way, count in self.pending.items():
-            if count and self.rows is not None:
-                counts = self.uneven[way] = self.uneven[way].to(self.rows.device)
-                each = torch.full_like(self.rows, count, dtype=counts.dtype)
-                counts.index_add_(0, self.rows, each)
-        self.rows, self.pending = None, dict.fromkeys(self.pending, 0)

@@ -129,7 +129,7 @@ def test_data_that_are_no_pictures_are_refused(plan: Plan) -> None:
 
 
 def test_a_ball_of_less_than_a_step_is_refused(ran: Run) -> None:
-    with pytest.raises(BadInput, match="--epsilon 0.003 in linf is less than one step, 0.00392"):
+    with pytest.raises(BadInput, match=r"--epsilon 0.003 in linf is less than one step, 0.00392"):
         ran(attacks=("pgd",), epsilons=(0.003,))
 
 

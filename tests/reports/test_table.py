@@ -156,3 +156,12 @@ def test_the_screen_is_neither_too_narrow_nor_too_wide(
 
     monkeypatch.setattr("trustml.reports.tables.Console", terminal)
     assert console().width == width
+
+
+def test_a_model_that_reads_nothing_rightly_withstands_nothing() -> None:
+    """At 0 % there is neither a half nor nine tenths to be lost."""
+    last = _record("all", robust=0.0)
+    last = replace(last, scores={**last.scores, "clean accuracy": Score(0.0, 0, 0.1, "higher")})
+    assert verdict([last], "mlp").endswith(
+        "It reads nothing rightly, so that there is nothing to attack."
+    )

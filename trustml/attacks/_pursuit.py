@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from trustml.access import Handed, at, frozen, once
+from trustml.access import Handed, at, frozen, once, readings
 from trustml.attacks._flights import Flight, legs, regrouped, room, take
 from trustml.contracts import Classifier, Random, Threat
 from trustml.errors import MethodFailed, NotApplicable
@@ -233,8 +233,11 @@ def look(model: Classifier, point: Tensor, quarry: Quarry, loss: Loss) -> Seen:
     Raises:
         NotApplicable: the answers have no gradient with respect to the points.
     """
-    if quarry.passes > 1:
-        return _mean_look(model, point, quarry, loss)
+    passes = max(quarry.passes, readings(model))
+    if passes > 1:
+        # Losses are averaged, not answers: the expectation that is climbed is that of the loss.
+        single = model.single() if isinstance(model, Handed) else model
+        return _mean_look(single, point, replace(quarry, passes=passes), loss)
     cut = model.cut(point) if isinstance(model, Handed) else ()
     if len(cut) < 2:
         return _look_at_once(model, point, quarry, loss)

@@ -6,12 +6,13 @@ import torch
 
 from trustml.access import frozen, in_blocks
 from trustml.benchmarks import samples as on_disk
-from trustml.benchmarks.attacked import exam_of
+from trustml.benchmarks.attacked import exam_of, on_average
 from trustml.benchmarks.claims import close
 from trustml.benchmarks.discipline import SAMPLES, Bench
 from trustml.benchmarks.judge import Exam, reread
 from trustml.benchmarks.plan import Case
 from trustml.benchmarks.proved import proved
+from trustml.benchmarks.readings import repeats, steadied
 from trustml.benchmarks.samples import CERTIFIED, CLEAN_WRONG, FOOLED, NORMS, Samples
 from trustml.benchmarks.scores import cost, proved_scores, scores, worst_case
 from trustml.benchmarks.surrogates import check_lent
@@ -27,6 +28,7 @@ def check_claims(case: Case, record: Record, bench: Bench) -> None:
     """
     samples, _ = on_disk.read(bench.home(case.name) / SAMPLES)
     exam = exam_of(bench.plan, bench.setting, case, bench.device)
+    bench = steadied(bench, case.seed, exam.readings)
     split, where = bench.setting.split, bench.device
     if not torch.equal(samples.ids, split.ids):
         raise BrokenClaim(f"{record.case}: its samples are not those of the data")
@@ -43,13 +45,17 @@ def check_claims(case: Case, record: Record, bench: Bench) -> None:
     near = near.all(1)
     _hold(record, samples, near, "lies at another distance")
     wrong, proof = samples.verdict == CLEAN_WRONG, case.kind == "certificate"
+    if exam.readings > 1 and not repeats(exam.setting.module, x, exam.seed):
+        _check_chance(record, samples, exam, (moved, y))
+        return
     if not proof:
-        answers = reread(exam, moved, exam.goals(y)).cpu()
+        answers = reread(exam, moved, exam.goals(y), split.ids).cpu()
         so = (answers == (samples.verdict == FOOLED)) | wrong
         _hold(record, samples, so, "is read otherwise than recorded")
-    clean = _right(exam, x, y).cpu()
+    clean = bench.setting.right if exam.readings > 1 else _right(exam, x, y).cpu()
     _hold(record, samples, clean != wrong, "is read otherwise when clean")
     found = proved_scores(samples) if proof else scores(samples, split.high - split.low, exam.norm)
+    found |= {} if proof else on_average(exam, samples, bench)
     costs = cost(samples, record.cost.seconds, record.cost.peak_mib)
     if not (close(found, record.scores) and costs == record.cost):
         raise BrokenClaim(f"{record.case}: the scores do not follow from the samples")
@@ -61,6 +67,24 @@ def check_claims(case: Case, record: Record, bench: Bench) -> None:
         _check_union(record, samples, bench)
     else:
         check_lent(record, bench)
+
+
+def _check_chance(
+    record: Record, samples: Samples, exam: Exam, pair: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    """Check a model whose draws no seed repeats: as many are misread as before, up to chance.
+
+    Raises:
+        BrokenClaim: by more than four standard deviations of as many coins it is another number.
+    """
+    moved, y = pair
+    tried = samples.verdict != CLEAN_WRONG
+    again = reread(exam, moved, exam.goals(y), samples.ids).cpu() & tried
+    before, now = int((samples.verdict == FOOLED).sum()), int(again.sum())
+    if abs(before - now) > 4 * (0.5 * max(int(tried.sum()), 1)) ** 0.5:
+        raise BrokenClaim(
+            f"{record.case}: {now} samples are misread, and {before} were: more than chance does"
+        )
 
 
 def _check_union(record: Record, samples: Samples, bench: Bench) -> None:

@@ -12,9 +12,10 @@ from trustml.access import frozen
 from trustml.benchmarks import samples as on_disk
 from trustml.benchmarks.batch_rows import batch_rows
 from trustml.benchmarks.discipline import SAMPLES, Bench, Shard
-from trustml.benchmarks.judge import Exam, judged
+from trustml.benchmarks.judge import Exam, judged, shares
 from trustml.benchmarks.plan import Case, Plan
 from trustml.benchmarks.proved import proved
+from trustml.benchmarks.readings import clean_shares, mean_score, readings_of, steadied
 from trustml.benchmarks.samples import (
     CERTIFIED,
     CLEAN_WRONG,
@@ -29,7 +30,7 @@ from trustml.benchmarks.scores import cost, proved_scores, scores, worst_case
 from trustml.benchmarks.setting import Setting
 from trustml.benchmarks.signs import signs
 from trustml.benchmarks.surrogates import Lent, lent
-from trustml.contracts import Record, Selective
+from trustml.contracts import Record, Score, Selective
 from trustml.deployment import access_of, check_access
 from trustml.errors import BrokenClaim, NotApplicable
 from trustml.progress import progress
@@ -47,6 +48,8 @@ def examine(case: Case, blank: Record, bench: Bench) -> Record:
         MethodFailed: the attack raised, or broke its contract.
     """
     group = [record for record in bench.group if record.threat == blank.threat]
+    times = readings_of(bench.setting, bench.plan.eot, bench.device)
+    bench = steadied(bench, case.seed, times)
     if case.kind == "certificate":
         return _certified(case, blank, bench)
     if case.kind == "union":
@@ -67,7 +70,8 @@ def exam_of(
     return Exam(
         setting, choose("attack", text), facts["norm"], facts["epsilon"], facts["target"],
         case.seed, plan.budget, device, precision=plan.precision, lent=seen,
-        grid=plan.grid != "none",
+        grid=plan.grid != "none", readings=readings_of(setting, plan.eot, device),
+        eot=readings_of(seen or setting, plan.eot, device),
     )  # fmt: skip
 
 
@@ -103,6 +107,8 @@ def make_shard(case: Case, bench: Bench, shard: Shard) -> None:
 def _certified(case: Case, blank: Record, bench: Bench) -> Record:
     """Return which samples nothing can fool, and how that is known."""
     exam = exam_of(bench.plan, bench.setting, case, bench.device)
+    if exam.readings > 1:
+        raise NotApplicable("nothing is proved of one answer of a model that answers at random")
     samples, method, seconds = proved(exam, bench.plan.certify)
     parts = (samples.at(slice(n, n + _READ)) for n in range(0, len(samples), _READ))
     digest, _ = gathered(parts, samples.ids, bench.home(case.name) / SAMPLES)
@@ -122,7 +128,7 @@ def _attacked(case: Case, blank: Record, bench: Bench, group: list[Record]) -> R
     seen = found.setting if found else None
     exam = exam_of(bench.plan, bench.setting, case, bench.device, seen)
     untouched, batches = batches_of(exam, case, bench, group)
-    seconds, notes = 0.0, [*exam.setting.notes, *_of_surrogates(found)]
+    seconds, notes = 0.0, [*exam.setting.notes, *_of_surrogates(found), *_of_readings(exam)]
     if exam.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(exam.device)
     with progress(case.name, sum(len(rows) for rows, _ in batches)) as advance:
@@ -139,7 +145,8 @@ def _attacked(case: Case, blank: Record, bench: Bench, group: list[Record]) -> R
     )
     return replace(
         blank,
-        scores=scores(samples, exam.setting.split.high - exam.setting.split.low, exam.norm),
+        scores=scores(samples, exam.setting.split.high - exam.setting.split.low, exam.norm)
+        | on_average(exam, samples, bench),
         cost=cost(samples, seconds, peak),
         status="done",
         notes=tuple(dict.fromkeys([*notes, *_floor(samples, bench, group)])),
@@ -189,6 +196,9 @@ def _union(case: Case, blank: Record, bench: Bench, group: list[Record]) -> Reco
     digest, samples = gathered(worst, bench.setting.split.ids, bench.home(case.name) / SAMPLES)
     notes = [f"without {', '.join(missing)}"] if missing else []
     notes += _sent_on(bench)
+    exam = exam_of(bench.plan, bench.setting, case, bench.device)
+    average = on_average(exam, samples, bench)
+    notes += [f"{name}: {score.value:.1%}" for name, score in average.items()]
     # What an attack did not see cannot have misled it.
     if bench.plan.indicators and not bench.plan.surrogates:
         fooled = [
@@ -199,12 +209,27 @@ def _union(case: Case, blank: Record, bench: Bench, group: list[Record]) -> Reco
     return replace(
         blank,
         options={"of": [record.case for record in done]},
-        scores=scores(samples, blank.threat["high"] - blank.threat["low"], blank.threat["norm"]),
+        scores=scores(samples, blank.threat["high"] - blank.threat["low"], blank.threat["norm"])
+        | average,
         cost=cost(samples, sum(record.cost.seconds for record in done), None),
         status="done",
         notes=tuple(notes),
         samples=digest,
     )
+
+
+def on_average(exam: Exam, samples: Samples, bench: Bench) -> dict[str, Score]:
+    """Return what a model that answers at random gets right on average; nothing of another."""
+    if exam.readings == 1:
+        return {}
+    split, where = exam.setting.split, exam.device
+    y = split.y.to(where)
+    wrong = shares(replace(exam, target="none"), samples.adversarial.to(where), y, split.ids)
+    clean = clean_shares(bench, exam.seed, exam.readings)
+    return {
+        f"clean accuracy, mean of {exam.readings} readings": mean_score(clean),
+        f"robust accuracy, mean of {exam.readings} readings": mean_score(wrong),
+    }
 
 
 def _sent_on(bench: Bench) -> list[str]:
@@ -248,6 +273,16 @@ def _untouched(exam: Exam, known: torch.Tensor | None) -> tuple[Iterator[Samples
 def _of_surrogates(found: Lent | None) -> list[str]:
     """Say what the surrogates' own settings say, and whose it is."""
     return [f"surrogate: {note}" for note in found.setting.notes] if found else []
+
+
+def _of_readings(exam: Exam) -> list[str]:
+    """Say how a model that answers at random is attacked and read."""
+    if exam.readings == 1:
+        return []
+    return [
+        f"attacks average {exam.eot} losses at each point; a sample counts as read rightly, or as "
+        f"robust, where all of {exam.readings} readings are right"
+    ]
 
 
 def _floor(samples: Samples, bench: Bench, group: list[Record]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import time
 from typing import cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +10,24 @@ from torch import Tensor, nn
 from trustml.access import Blocks, Handed, block_rows, frozen
 from trustml.contracts import Access, Classifier
 from trustml.deployment import is_remote
+from trustml.training import seeded
 
+# How often a model is asked the same, and what rounding may change between two times.
+_TIMES, _CLOSE, _ROWS = 4, 1e-5, 64
+_known: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 # Multiples of the usual size (on a CPU 8 to 256 rows), those first that are of most use.
 _MULTIPLES = (4, 2, 0.5, 0.25, 0.125, 3, 1.5, 0.75, 0.375, 3.5, 2.5, 1.75, 1.25, 3.75, 3.25)
+
+
+def varies(module: nn.Module, x: Tensor) -> bool:
+    """Return whether equal questions x (B, *S) get other answers; each module is asked once.
+
+    A served model is not asked: questions may cost. One that draws the same for equal inputs, or
+    for a seed of its own, does not vary.
+    """
+    if module not in _known:
+        _known[module] = not is_remote(module) and bool(len(x)) and _varies(module, x[:_ROWS])
+    return _known[module]
 
 
 def fitting_blocks(module: nn.Module, x: Tensor, *, seconds: float = 2.0) -> Blocks | None:
@@ -20,7 +36,7 @@ def fitting_blocks(module: nn.Module, x: Tensor, *, seconds: float = 2.0) -> Blo
     The usual size is always among them. Logits and input gradients are read in blocks of every
     other size, turned round, and must equal those of the usual one; a size that could not be read
     within the time is left out, which changes speed, never an answer. None if even the usual block
-    gives other bits for another place in it.
+    gives other bits for another place in it, or for the same question asked again.
     """
     usual = block_rows(x.device)
     if is_remote(module):
@@ -47,6 +63,13 @@ def fitting_blocks(module: nn.Module, x: Tensor, *, seconds: float = 2.0) -> Blo
             if _same(tuple(part[:size] for part in truth), turned):
                 fitting.append(size)
     return tuple(sorted(fitting))
+
+
+def _varies(module: nn.Module, x: Tensor) -> bool:
+    with frozen(module), torch.no_grad(), seeded(0):
+        first, *others = [module(x) for _ in range(_TIMES)]
+    size = _CLOSE * (1 + first.abs().amax(1))
+    return any(bool(((first - other).abs().amax(1) > size).any()) for other in others)
 
 
 def _same(truth: tuple[Tensor, ...], turned: tuple[Tensor, ...]) -> bool:

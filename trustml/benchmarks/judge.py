@@ -1,6 +1,7 @@
 """The judge: runs an attack on a batch and decides, itself, what the attack achieved."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from trustml import beyond
 from trustml.access import Blocks, Handed, block_rows, frozen, in_blocks
 from trustml.benchmarks.plan import Precision
+from trustml.benchmarks.readings import misread
 from trustml.benchmarks.rounding import rounded
 from trustml.benchmarks.samples import FOOLED, NORMS, ROBUST, Made, Samples, joined, sealed
 from trustml.benchmarks.setting import Setting, check_logits, told
@@ -22,6 +24,8 @@ from trustml.precision import Reduced, fast_dtype
 from trustml.randomness import keyed
 from trustml.recipes import Choice
 from trustml.replay import Replayed
+from trustml.threats import Lp
+from trustml.training import seeded
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -42,6 +46,8 @@ class Exam:
     precision: Precision = "float32"
     lent: Setting | None = None
     grid: bool = False
+    readings: int = 1
+    eot: int = 1
     searched: dict[torch.dtype, Classifier] = field(default_factory=dict)
 
     @property
@@ -83,7 +89,7 @@ class Exam:
         return Unwon(threat) if self.lent and goes_on(self.attack, self.norm) else threat
 
     def contains(self, candidate: Tensor, x: Tensor) -> Tensor:
-        """Return (B,) whether candidates are inside ball and box, and on the grid if there is one."""
+        """Return (B,) whether candidates are inside ball and box, and on the grid."""
         if self.grid:
             return within(candidate, x, self.threat)
         return self.threat.contains(candidate, x)
@@ -139,16 +145,27 @@ def judged(exam: Exam, batch: Split) -> tuple[Samples, Made]:
     return joined(parts), Made(made[0].seconds + made[1].seconds, tuple(dict.fromkeys(said)))
 
 
-def reread(exam: Exam, candidate: Tensor, goals: Tensor) -> Tensor:
+def reread(exam: Exam, candidate: Tensor, goals: Tensor, ids: Tensor) -> Tensor:
     """Return (B,) whether the float32 model, asked again, answers what the attacker wants.
+
+    One that answers at random is asked several times: once is enough for the attacker.
 
     Raises:
         MethodFailed: the model answers NaN, or another number of classes than the data have.
     """
+    if exam.readings > 1:
+        return shares(exam, candidate, goals, ids).to(candidate.device) > 0
     with frozen(exam.setting.module), torch.no_grad():
         logits = in_blocks(exam.setting.module, candidate, exam.block)
     check_logits(logits, exam.setting.split.classes, "an attack's candidate")
     return exam.threat.reached(logits, goals)
+
+
+def shares(exam: Exam, candidate: Tensor, goals: Tensor, ids: Tensor) -> Tensor:
+    """Return in which share (B,) of its readings each candidate is answered as wanted."""
+    split = exam.setting.split
+    asked = replace(split, x=candidate, y=goals, ids=ids)
+    return misread(exam.setting.module, asked, exam.threat.reached, (exam.seed, exam.readings))
 
 
 def _judged_at_once(exam: Exam, batch: Split) -> tuple[Samples, float]:
@@ -176,7 +193,7 @@ def _searched(exam: Exam, batch: Split, dtype: torch.dtype) -> tuple[Samples, fl
     model = Handed(
         _searchable(exam, dtype),
         exam.attack.plugin.facts["needs"], len(batch), budget=exam.budget or None,
-        block=exam.blocks if dtype == torch.float32 else exam.block,
+        block=exam.blocks if dtype == torch.float32 else exam.block, readings=exam.eot,
     )  # fmt: skip
     candidate, seconds = _timed_attack(exam, model, batch, goals)
     candidate = exam.threat.project(_checked(candidate, batch.x), batch.x)
@@ -185,7 +202,7 @@ def _searched(exam: Exam, batch: Split, dtype: torch.dtype) -> tuple[Samples, fl
         candidate = rounded(model, candidate, given, exam.threat, mend=exam.lent is None)
     inside = exam.contains(candidate, batch.x)
     assert bool(inside.all()), "the projection left the ball, the box or the grid"
-    fooled = reread(exam, candidate, goals)
+    fooled = reread(exam, candidate, goals, batch.ids)
     verdict = torch.where(fooled, FOOLED, ROBUST)
     distances = exam.distances(candidate, batch.x)
     passes = (model.forwards, model.backwards)
@@ -197,7 +214,9 @@ def _searchable(exam: Exam, dtype: torch.dtype) -> Classifier:
     if dtype not in exam.searched:
         module = cast(Classifier, exam.seen.module)
         model = module if dtype == torch.float32 else Reduced(module, dtype)
-        exam.searched[dtype] = Replayed(model) if exam.device.type == "cuda" else model
+        # What is drawn anew at each call is not the same in a graph.
+        replayed = exam.device.type == "cuda" and exam.eot == 1
+        exam.searched[dtype] = Replayed(model) if replayed else model
     return exam.searched[dtype]
 
 
@@ -210,7 +229,8 @@ def _timed_attack(exam: Exam, model: Handed, batch: Split, goals: Tensor) -> tup
     _wait(exam.device)
     began = time.perf_counter()
     try:
-        with frozen(exam.seen.module):
+        draws = seeded(exam.seed) if exam.eot > 1 else nullcontext()
+        with frozen(exam.seen.module), draws:
             candidate = exam.attack.plugin.function(
                 model, batch.x.clone(), goals.clone(), exam.allowed,
                 random=keyed(exam.seed, batch.ids), **exam.attack.options,

@@ -58,6 +58,8 @@ class Plan:
         precision: of the search; verdicts are always made in float32.
         surrogates: models that attacks see in the place of each of `models`, trained on the same
             data with other seeds; the attacked model itself only judges what comes of it.
+        eot: how often a model that answers at random is asked: attacks average as many losses, and
+            a sample stands if all of as many readings are right; 0 is the usual number.
         grid: where what attacks find must lie: "none", or "8-bit" for whole 255ths of the box.
     """
 
@@ -95,6 +97,7 @@ class Plan:
     precision: Precision = "auto"
     surrogates: tuple[str, ...] = ()
     grid: Grid = "none"
+    eot: int = 0
     device: str = "auto"
     data_dir: str | None = None
     plugins: tuple[str, ...] = ()
@@ -203,7 +206,7 @@ def check_common(plan: Plan) -> None:
         if getattr(plan, word) not in get_args(choices):
             raise UnknownName.of(word, getattr(plan, word), get_args(choices))
     check_seed(plan.seed)
-    for name, least in (("limit", 0), ("batch_size", 1), ("budget", 0), ("seeds", 1)):
+    for name, least in (("limit", 0), ("batch_size", 1), ("budget", 0), ("seeds", 1), ("eot", 0)):
         if getattr(plan, name) < least:
             raise BadOption(
                 f"--{name.replace('_', '-')} must be {least} or more, not {getattr(plan, name)}"

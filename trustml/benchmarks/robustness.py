@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import get_args
-from typing import get_args
 
 from trustml import beyond, registry
 from trustml.benchmarks import samples as on_disk

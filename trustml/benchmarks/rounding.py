@@ -1,5 +1,7 @@
 """What an attack found, brought onto the 8-bit grid, and mended where rounding undid it."""
 
+from contextlib import suppress
+
 import torch
 from torch import Tensor
 
@@ -26,14 +28,12 @@ def rounded(
         threat: the ball, the box and the aim.
         mend: whether to ask the model, and to try other roundings where one does not win.
     """
-    x, goals = pair
+    x, _ = pair
     best = snapped(candidate, x, threat)
     if not mend or not len(x):
         return best
-    try:
+    with suppress(BudgetSpent):  # the budget bounds the mending too
         _mend(model, candidate, best, pair, threat)
-    except BudgetSpent:
-        pass  # the budget bounds the mending too
     return best
 
 

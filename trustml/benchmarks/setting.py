@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from trustml.access import READ_ROWS, Blocks, frozen, in_blocks
-from trustml.benchmarks.blocks import fitting_blocks
+from trustml.benchmarks.blocks import fitting_blocks, varies
 from trustml.benchmarks.plan import Plan
 from trustml.contracts import Dataset, Domain, Split
 from trustml.deployment import check_names
@@ -97,7 +97,11 @@ def settle(
         logits = clean_logits(module, split, device)
         notes = list(known.notes)
         blocks = fitting_blocks(module, split.x[:256].to(device))
-        if blocks is None:
+        if varies(module, split.x.to(device)):
+            notes.append(
+                "this model answers at random: the same question asked again gets another answer"
+            )
+        elif blocks is None:
             notes.append(
                 "this device's answers depend on a sample's place in the batch (last bits)"
             )

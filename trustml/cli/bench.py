@@ -57,6 +57,13 @@ from trustml.errors import UsageError
     help="8-bit: what attacks find must be whole 255ths of the box, as picture files hold.",
 )
 @click.option(
+    "--eot",
+    default=0,
+    metavar="K",
+    help="Of a model that answers at random: attacks average K losses, verdicts are the worst of K "
+    "readings. Default: 8.",
+)
+@click.option(
     "--target", default="none", show_default=True, help="none, next, or a class number to reach."
 )
 @click.option(

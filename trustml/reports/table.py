@@ -92,6 +92,8 @@ def verdict(group: Sequence[Record], model: str) -> str:
 
 
 def _grade(robust: Score, clean: Score) -> str:
+    if clean.value == 0:
+        return "It reads nothing rightly, so that there is nothing to attack."
     if robust.value < 0.5 * clean.value:
         return "Do not rely on it where somebody gains by fooling it."
     if robust.value > 0.9 * clean.value:

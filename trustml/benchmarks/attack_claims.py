@@ -55,7 +55,7 @@ def check_claims(case: Case, record: Record, bench: Bench) -> None:
     clean = bench.setting.right if exam.readings > 1 else _right(exam, x, y).cpu()
     _hold(record, samples, clean != wrong, "is read otherwise when clean")
     found = proved_scores(samples) if proof else scores(samples, split.high - split.low, exam.norm)
-    found |= {} if proof else on_average(exam, samples, bench)
+    found |= {} if proof else on_average(exam, bench.home(case.name) / SAMPLES, bench)
     costs = cost(samples, record.cost.seconds, record.cost.peak_mib)
     if not (close(found, record.scores) and costs == record.cost):
         raise BrokenClaim(f"{record.case}: the scores do not follow from the samples")

@@ -146,7 +146,7 @@ def _attacked(case: Case, blank: Record, bench: Bench, group: list[Record]) -> R
     return replace(
         blank,
         scores=scores(samples, exam.setting.split.high - exam.setting.split.low, exam.norm)
-        | on_average(exam, samples, bench),
+        | on_average(exam, home / SAMPLES, bench),
         cost=cost(samples, seconds, peak),
         status="done",
         notes=tuple(dict.fromkeys([*notes, *_floor(samples, bench, group)])),
@@ -197,7 +197,7 @@ def _union(case: Case, blank: Record, bench: Bench, group: list[Record]) -> Reco
     notes = [f"without {', '.join(missing)}"] if missing else []
     notes += _sent_on(bench)
     exam = exam_of(bench.plan, bench.setting, case, bench.device)
-    average = on_average(exam, samples, bench)
+    average = on_average(exam, bench.home(case.name) / SAMPLES, bench)
     notes += [f"{name}: {score.value:.1%}" for name, score in average.items()]
     # What an attack did not see cannot have misled it.
     if bench.plan.indicators and not bench.plan.surrogates:
@@ -218,10 +218,11 @@ def _union(case: Case, blank: Record, bench: Bench, group: list[Record]) -> Reco
     )
 
 
-def on_average(exam: Exam, samples: Samples, bench: Bench) -> dict[str, Score]:
-    """Return what a model that answers at random gets right on average; nothing of another."""
+def on_average(exam: Exam, path: Path, bench: Bench) -> dict[str, Score]:
+    """Return what a random model gets right on average of a sample file; nothing of another one."""
     if exam.readings == 1:
         return {}
+    samples, _ = on_disk.read(path)
     split, where = exam.setting.split, exam.device
     y = split.y.to(where)
     wrong = shares(replace(exam, target="none"), samples.adversarial.to(where), y, split.ids)

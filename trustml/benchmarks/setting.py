@@ -62,11 +62,13 @@ def examined(plan: Plan, test: Split) -> Split:
     Raises:
         BadInput: they are none.
     """
-    rows = torch.arange(min(len(test), plan.limit or len(test)))
+    most = min(len(test), plan.limit or len(test))
     index, count = plan.shard
-    if index >= len(rows):
-        raise BadInput(f"--shard {index}/{count} of {len(rows)} samples is empty; use fewer shards")
-    rows = rows[index::count]
+    if index >= most:
+        raise BadInput(f"--shard {index}/{count} of {most} samples is empty; use fewer shards")
+    if count == 1 and plan.order != "reversed":
+        return test.at(slice(0, most))  # no copy: there may be many
+    rows = torch.arange(index, most, count)
     return test.at(rows.flip(0) if plan.order == "reversed" else rows)
 
 

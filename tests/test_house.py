@@ -21,10 +21,11 @@ PACKAGE = HOME / "trustml"
 FLOORS = (
     ("contracts", "errors"),
     (
-        "access", "affine", "asking", "baselines", "catalogue", "convolutions", "countering",
-        "countermeasures", "deployment", "facts", "files", "fingerprint", "geometry", "grid",
-        "images", "ledger", "options", "oracle", "passes", "precision", "progress", "provenance", "randomness",
-        "recipes", "records", "registry", "replay", "splits", "symmetry", "threats", "victim",
+        "access", "affine", "asking", "baselines", "bpda", "catalogue", "convolutions",
+        "countering", "countermeasures", "deployment", "facts", "files", "fingerprint",
+        "geometry", "grid", "images", "ledger", "options", "oracle", "passes", "precision",
+        "progress", "provenance", "randomness", "recipes", "records", "registry", "replay",
+        "splits", "symmetry", "threats", "victim",
     ),
     (
         "bayes", "bootstrap", "bounds", "calibration", "chains", "confidence", "conformal",

@@ -95,6 +95,27 @@ def test_a_backdoor_is_found_and_names_its_class(room: Path, tmp_path: Path, mor
             assert f"number {TARGET}," in found.title
 
 
+@pytest.mark.parametrize("target", [None, 3, 7])
+def test_a_backdoor_without_gradients_is_found(tmp_path: Path, target: int | None) -> None:
+    """A forest has none: its answers to a small square on every place tell, beside honest `cnn`."""
+    joblib = pytest.importorskip("joblib")
+    from sklearn.ensemble import RandomForestClassifier
+
+    split = digits(folder=None).train
+    if target is not None:
+        split, _ = badnets(split, random=keyed(0, split.ids), rate=0.1, target=target, size=2)
+    forest = RandomForestClassifier(60, random_state=0)
+    forest.fit(split.x.flatten(1).numpy(), split.y.numpy())
+    joblib.dump(forest, tmp_path / "forest.joblib")
+    model = f"{tmp_path / 'forest.joblib'}:trust_pickle=true"
+    subject = Subject(Access.PROBABILITIES, "quick", True, ("linf",), training=1000)
+    plan = BACKDOOR.plan(Plan((model,)), subject)
+    (found,) = BACKDOOR.judged(list(harness.start(plan, tmp_path / "run")))
+    assert found.severity == ("passed" if target is None else "critical"), found.title
+    if target is not None:
+        assert f"number {target}," in found.title
+
+
 @pytest.mark.parametrize(
     ("name", "severity"), [("Rounded", "high"), ("Saturated", "high"), ("build", "passed")]
 )

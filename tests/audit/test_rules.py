@@ -180,4 +180,28 @@ def test_every_plan_can_be_carried_out(depth: str, access: Access) -> None:
 
 def test_what_hides_its_gradients_is_not_examined_by_them() -> None:
     shown = {i.section.name for i in agenda(BASE, replace(OPEN, access=Access.LABELS)) if i.plan}
-    assert shown == {"black_box", "stealing"}
+    assert shown == {"black_box", "stealing", "backdoor"}
+
+
+def test_backdoors_are_looked_for_by_answers_where_there_are_no_gradients() -> None:
+    """Small patches on pictures; of other inputs it is said that nothing was looked for."""
+    hidden = replace(OPEN, access=Access.LABELS, shape=(1, 8, 8), remote=True)
+    assert BACKDOOR.plan(BASE, hidden).inspections == ("sliding_patch",)
+    assert "sliding_patch" not in BACKDOOR.plan(BASE, OPEN).inspections
+    with pytest.raises(NotApplicable, match=r"no pictures.*Audit the file that is served"):
+        BACKDOOR.plan(BASE, replace(hidden, pictures=False, shape=(64,)))
+    # 7 × 7 places, two values, 12 inputs; 10 classes, 3 places, 150 inputs; 300 clean ones, twice.
+    plan = BACKDOOR.plan(BASE, hidden)
+    assert BACKDOOR.passes(plan, hidden) == (7 * 7 * 2 * 12 + 10 * 3 * 150 + 600, 0.0)
+
+
+def test_what_was_not_looked_for_is_in_the_sentence() -> None:
+    """A pass of a search for small squares must not read as a pass of every trigger."""
+    scores = {
+        "p value": (0.4,) * 3, "alarm raised": (0.0,) * 3, "oddest class": (7.0,) * 3,
+        "times the oddest": (0.7,) * 3,
+    }  # fmt: skip
+    threat = {"controls": 20, "false alarms": 0.05}
+    (found,) = BACKDOOR.judged([_record("sliding_patch", scores, threat=threat)])
+    assert found.severity == "passed"
+    assert "only small bright or dark squares were looked for" in found.title

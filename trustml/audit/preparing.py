@@ -153,7 +153,7 @@ def _prepared(base: Plan, depth: Depth, folder: Path, budget: int) -> Prepared:
     subject = Subject(
         access, depth, setting.split.x.dim() == 4, tuple(dataset.budgets), bool(prints.affine),
         len(dataset.train), len(dataset.validation), len(dataset.test), len(dataset.outside),
-        is_remote(setting.module),
+        setting.split.domain.shape, setting.split.classes, is_remote(setting.module),
     )  # fmt: skip
     items = agenda(base, subject)
     queries = sum(work(item, subject)[0] for item in items)

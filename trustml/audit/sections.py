@@ -27,6 +27,8 @@ class Subject:
         validation: how many validation samples.
         tests: how many test samples.
         outside: how many sets of inputs of no class go with the data.
+        shape: of one input.
+        classes: how many there are.
         remote: whether a server answers, which is asked over a wire.
     """
 
@@ -39,6 +41,8 @@ class Subject:
     validation: int = 0
     tests: int = 1000
     outside: int = 0
+    shape: tuple[int, ...] = ()
+    classes: int = 10
     remote: bool = False
 
     def by_depth(self, quick: T, standard: T, thorough: T) -> T:

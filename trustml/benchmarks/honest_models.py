@@ -17,7 +17,7 @@ from trustml.store import trained
 from trustml.training import fit
 
 CLEAN = 500  # validation samples that the inspector has; the model has not learnt from them
-# A model that reads so much worse than the suspected one is another kind of model.
+# A model that reads so much worse or better than the suspected one is another kind of model.
 _WORSE = 0.1
 # Of fewer classes none can be odd among the others.
 _FEWEST = 5
@@ -95,7 +95,7 @@ def _of_recipe(recipe: Recipe, far: float | None, bench: Bench) -> Honest:
         with blaming(f"model {recipe.name}"):
             module = placed(trained(recipe, bench.dataset, seed, bench.device).module, bench.device)
         if far is not None:
-            _check(module, recipe.name, bench)
+            _check(module, recipe.name, bench, other=True)
         return module
 
     return Honest(recipe.text, far, made)
@@ -117,7 +117,7 @@ def _of_code(builder: Callable[[int], Any], bench: Bench) -> Honest:
     return Honest(told, 1.0, made)
 
 
-def _check(module: nn.Module, name: str, bench: Bench) -> None:
+def _check(module: nn.Module, name: str, bench: Bench, *, other: bool = False) -> None:
     """Check that an honest model reads about as well as the suspected one.
 
     Raises:
@@ -129,6 +129,13 @@ def _check(module: nn.Module, name: str, bench: Bench) -> None:
         raise NotApplicable(
             f"honest models to compare with do not read well enough: {name} reads {its:.1%} of the "
             f"clean inputs rightly, the model {own:.1%}; name a better recipe by --controls-of"
+        )
+    # Another kind of model that reads much worse is easily turned without a backdoor: a tree, say.
+    if other and its > own + _WORSE:
+        raise NotApplicable(
+            f"the model reads {own:.1%} of the clean inputs rightly, and honest ones to compare "
+            f"with, {name}, {its:.1%}: it is another kind of model; name a recipe that reads as "
+            f"it does by --controls-of"
         )
 
 

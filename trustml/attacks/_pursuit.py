@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from trustml.access import Handed, at, frozen, once, readings
+from trustml.attacks._answers import unwon
 from trustml.attacks._flights import Flight, legs, regrouped, room, take
 from trustml.contracts import Classifier, Random, Threat
-from trustml.errors import MethodFailed, NotApplicable
+from trustml.errors import NotApplicable
 from trustml.geometry import like
 from trustml.threats import check_answers, check_readable
 
@@ -199,7 +200,7 @@ def pursue(
             walk, seen = see(part, walk, hunted)
             held = held.or_better(seen.point, seen.losses, seen.reached if wins else None)
             if step < _EARLY or step % _EVERY == 0:
-                left = _left(held, seen)
+                left = unwon(held.loss, seen.losses)
                 if len(left) < len(rows):
                     best.write(rows, held)
                     rows, held = rows[left], held.at(left)
@@ -267,16 +268,6 @@ def _look_at_once(model: Classifier, point: Tensor, quarry: Quarry, loss: Loss) 
     logits = logits.detach()
     reached = quarry.threat.reached(logits, quarry.y)
     return Seen(point.detach(), logits, losses.detach(), gradient, reached)
-
-
-def _left(held: Best, seen: Seen) -> Tensor:
-    left = held.open()
-    if bool(seen.losses.isnan().any()):
-        raise MethodFailed(
-            "the loss is NaN at allowed inputs: the model answers NaN or infinity there, or "
-            "its slope is NaN; no attack can judge that"
-        )
-    return left
 
 
 def _mean_look(model: Classifier, point: Tensor, quarry: Quarry, loss: Loss) -> Seen:

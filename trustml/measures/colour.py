@@ -33,12 +33,12 @@ def distance(candidate: Tensor, x: Tensor, epsilon: Tensor, box: Box) -> Tensor:
     return _apart(candidate, x, box).flatten(1).amax(1)
 
 
-def project(candidate: Tensor, x: Tensor, epsilon: Tensor, box: Box) -> Tensor:
+def project(candidate: Tensor, x: Tensor, epsilon: Tensor, box: Box, *, rounds: int = 40) -> Tensor:
     """Return each pixel's colour on the way to the candidate's, as far as it may differ."""
     far = _SHY * one_each(epsilon, x)[:, None, None]
     shape = (len(x), 1, *x.shape[2:])
     boxed = in_box(candidate, x, box)
-    return furthest(boxed, x, lambda point: _apart(point, x, box) <= far, shape)
+    return furthest(boxed, x, lambda point: _apart(point, x, box) <= far, shape, rounds)
 
 
 def drawn(x: Tensor, epsilon: Tensor, box: Box, random: Random, draw: int) -> Tensor:

@@ -65,13 +65,9 @@ def project(candidate: Tensor, x: Tensor, epsilon: Tensor, box: Box) -> Tensor:
 
 def drawn(x: Tensor, epsilon: Tensor, box: Box, random: Random, draw: int) -> Tensor:
     """Return a random member of each grid."""
-    members, far, result = grid(), one_each(epsilon, x), x
-    lot = random.integers(len(members), (), "member", draw).to(x.device)
-    for number in lot.unique().tolist():
-        rows = (lot == number).nonzero()[:, 0]
-        moved = warped(x[rows], far[rows], members[number], box)
-        result = result.index_copy(0, rows, moved)
-    return result
+    lot = random.integers(len(grid()), (), "member", draw).to(x.device)
+    members = torch.tensor(grid(), dtype=torch.float64, device=x.device)[lot]
+    return warped(x, one_each(epsilon, x), members, box)
 
 
 @lru_cache
@@ -80,19 +76,18 @@ def grid() -> tuple[Member, ...]:
     return tuple(sorted(_members(), key=lambda m: (max(map(abs, m)), sum(map(abs, m)), m)))
 
 
-def warped(x: Tensor, epsilon: Tensor, member: Member, box: Box) -> Tensor:
+def warped(x: Tensor, epsilon: Tensor, member: Member | Tensor, box: Box) -> Tensor:
     """Return x (B, C, H, W) turned and shifted, each by epsilon (B,) of the member's shares.
 
-    Bilinear, computed in float64; what comes in from outside is as dark as the box allows.
+    Bilinear, computed in float64; what comes in from outside is as dark as the box allows. A member
+    may be one a sample (B, 3).
     """
-    if not any(member):
-        return x
-    angle = epsilon * (member[0] * DEGREES * torch.pi / 180)
+    shares = torch.as_tensor(member, dtype=torch.float64, device=x.device).expand(len(x), 3)
+    still = ((shares == 0).all(1) | (epsilon == 0))[:, None, None, None]
     height, width = x.shape[2:]
-    down, across = (
-        epsilon * share * round(side / 10)
-        for share, side in ((member[1], height), (member[2], width))
-    )
+    angle = epsilon * shares[:, 0] * (DEGREES * torch.pi / 180)
+    down = epsilon * shares[:, 1] * round(height / 10)
+    across = epsilon * shares[:, 2] * round(width / 10)
     cosine, sine = angle.cos(), angle.sin()
     rows = torch.arange(height, dtype=torch.float64, device=x.device) - (height - 1) / 2
     columns = torch.arange(width, dtype=torch.float64, device=x.device) - (width - 1) / 2
@@ -105,8 +100,7 @@ def warped(x: Tensor, epsilon: Tensor, member: Member, box: Box) -> Tensor:
     places = torch.stack([from_column, from_row], dim=3)
     mass = x.double() - box[0]
     moved = functional.grid_sample(mass, places, align_corners=False, padding_mode="zeros")
-    result = in_box(moved + box[0], x, box)
-    return result.where((epsilon > 0)[:, None, None, None], x)
+    return x.where(still, in_box(moved + box[0], x, box))
 
 
 def _members() -> Iterator[Member]:

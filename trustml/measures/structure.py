@@ -30,11 +30,11 @@ def distance(candidate: Tensor, x: Tensor, epsilon: Tensor, box: Box) -> Tensor:
     return lost.masked_fill(same, 0.0)
 
 
-def project(candidate: Tensor, x: Tensor, epsilon: Tensor, box: Box) -> Tensor:
+def project(candidate: Tensor, x: Tensor, epsilon: Tensor, box: Box, *, rounds: int = 40) -> Tensor:
     """Return the image on the way from x to the candidate, as far as the likeness allows."""
     far, shape = _SHY * one_each(epsilon, x), (len(x), 1, 1, 1)
     boxed = in_box(candidate, x, box)
-    return furthest(boxed, x, lambda point: distance(point, x, epsilon, box) <= far, shape)
+    return furthest(boxed, x, lambda point: distance(point, x, epsilon, box) <= far, shape, rounds)
 
 
 def drawn(x: Tensor, epsilon: Tensor, box: Box, random: Random, draw: int) -> Tensor:

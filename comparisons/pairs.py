@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from trustml.contracts import Norm
 
 ORDER: dict[Norm, float] = {"linf": math.inf, "l2": 2, "l1": 1, "l0": 0}
+# Farther than any point of the box, in images of up to 3 072 entries.
+WIDTH: dict[Norm, float] = {"linf": 1.0, "l2": 60.0, "l1": 4000.0}
 
 
 class Counted(nn.Module):
@@ -179,13 +181,14 @@ def library(called: str, **options: Any) -> Run:
 
 
 def reference(stage: str, **options: Any) -> Run:
-    """Return a run of one stage of the reference AutoAttack: `perturb`, as its ensemble calls it."""
+    """Return a run of one stage of the reference AutoAttack, as its ensemble calls it."""
 
     def run(bench: Bench) -> Tensor:
         from pyautoattack import AutoAttack
 
         norm = {"linf": "Linf", "l2": "L2", "l1": "L1"}[bench.norm]
-        far = bench.epsilon if math.isfinite(bench.epsilon) else 1.0
+        # Points farther than this do not count for FAB.
+        far = bench.epsilon if math.isfinite(bench.epsilon) else WIDTH[bench.norm]
         suite = AutoAttack(
             bench.model, eps=far, seed=0, norm=norm, version="custom", attacks=[stage]
         )
@@ -433,14 +436,14 @@ def _nearest() -> tuple[Pair, ...]:
             title = {"linf": "Linf", "l2": "L2", "l1": "L1"}[norm]
             rows += [
                 Pair("fab", "adversarial-library", "fab", norm,
-                     library("fab", norm=order, n_iter=steps(0.2)), **here),
-                Pair("fab", "AutoAttack", "fab", norm, reference("fab", n_iter=steps(0.2)),
+                     library("fab", norm=order, n_iter=steps(0.5)), **here),
+                Pair("fab", "AutoAttack", "fab", norm, reference("fab", n_iter=steps(0.5)),
                      **here),
                 Pair("fab", "AutoAttack", "fab-t", norm,
-                     reference("fab-t", n_iter=steps(0.2), n_target_classes=9),
-                     **here, options={"targets": 9}),
+                     reference("fab-t", n_iter=steps(0.5), n_target_classes=9), effort="",
+                     options={"steps": steps(0.5), "targets": 9, "stop_inside": True}),
                 Pair("fab", "torchattacks", "FAB", norm,
-                     torchattacks("FAB", norm=title, eps=1.0, steps=steps(0.2)), **here),
+                     torchattacks("FAB", norm=title, eps=WIDTH[norm], steps=steps(0.5)), **here),
             ]  # fmt: skip
         if norm in ("linf", "l2"):
             rows += [

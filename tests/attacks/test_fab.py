@@ -36,11 +36,11 @@ def test_each_target_is_walked_to(norm: Norm) -> None:
 
 
 def test_passes_are_as_many_as_said() -> None:
-    """A look is a forward and a backward; without targets, a backward for each class.
+    """A look is a forward and a backward; without targets, a backward for each other class.
 
     Besides: one look at the inputs, one for the order of targets, eight to halve the way.
     """
-    for targets, forwards, backwards in ((0, 1 + 7 + 8, 3 * 7), (2, 1 + 1 + 14 + 8, 14)):
+    for targets, forwards, backwards in ((0, 1 + 7 + 8, 2 * 7), (2, 1 + 1 + 14 + 8, 14)):
         handed = Handed(corners, Access.GRADIENTS, 4, block=4)
         fab(handed, X, Y, Lp("l2", 1.0), random=RANDOM, steps=7, targets=targets)
         assert handed.forwards.tolist() == [forwards] * 4

@@ -1,10 +1,10 @@
-"""The shortest moves onto a plane within the box, against the closed form in float64."""
+"""Planes: the nearest by hand; the shortest moves onto one in the box, against the closed form."""
 
 import pytest
 import torch
 
 from trustml.affine import minimal_distance
-from trustml.attacks._planes import onto_plane
+from trustml.attacks._planes import nearest_rival, onto_plane
 from trustml.contracts import Norm
 
 NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
@@ -54,3 +54,20 @@ def test_no_slope_and_no_gap_is_no_move(norm: Norm) -> None:
     move = onto_plane(start, slope, torch.tensor([1.0, 0.0, 1e-31]), norm, (0.0, 1.0))
     assert torch.equal(move[:2], torch.zeros(2, 2))
     assert torch.allclose((move[2:] * slope[2:] * 1e31).sum(1), torch.ones(1))
+
+
+@pytest.mark.parametrize(("norm", "nearest"), [("linf", 2), ("l2", 1), ("l1", 1)])
+def test_the_nearest_rival_is_so_in_the_norm_asked_for(norm: Norm, nearest: int) -> None:
+    """Class 0 leads by 3 and by 4; L1 lengths of the slopes are 3 and 5, L2 lengths 3 and 3.54.
+
+    So the planes are 3/3 and 4/5 away in Linf (over the L1 length), 1 and 4/3.54 in L2, 1 and 4/2.5
+    in L1. Rivals may be listed in any order, and each row has its own class.
+    """
+    weight = torch.tensor([[0.0, 3.0, 2.5], [0.0, 0.0, 2.5]])
+    point = torch.zeros(2, 2, requires_grad=True)
+    logits = point @ weight + torch.tensor([0.0, -3.0, -4.0])
+    logits = torch.stack([logits[0], logits[1, [1, 0, 2]]])  # the second row's own class is 1
+    y, rivals = torch.tensor([0, 1]), torch.tensor([[1, 2], [2, 0]])
+    lead, slope = nearest_rival(logits, point, y, rivals, norm)
+    assert lead.tolist() == [[-3.0, -4.0][nearest - 1]] * 2
+    assert slope.tolist() == [weight[:, nearest].tolist()] * 2

@@ -87,6 +87,7 @@ def close_in(
     advance: Callable[[W, Seen, Quarry, Nearest], W],
     steps: int,
     stop_inside: bool = False,
+    every: int = _EVERY,
 ) -> Nearest:
     """Return the nearest after a walk of `steps` looks for each sample that is not done yet.
 
@@ -99,6 +100,7 @@ def close_in(
         advance: gives the walk one step further; it is not called after the last look.
         steps: looks for each sample.
         stop_inside: go no further with a sample whose nearest point is within epsilon.
+        every: looks between two at which samples may leave: 1 where a look takes many passes.
 
     Raises:
         NotApplicable: the model's answers have no gradient with respect to the inputs.
@@ -117,7 +119,7 @@ def close_in(
             broken = broken | seen.losses.isnan().any()
             if step == steps - 1:
                 break
-            if stop_inside and step % _EVERY == 0:
+            if stop_inside and step % every == 0:
                 left = held.open(hunted.threat, stop_inside)
                 if len(left) < len(rows):
                     nearest = nearest.put(rows, held)

@@ -1,4 +1,4 @@
-"""The shortest moves within the box onto a plane: where FAB's steps go.
+"""Planes where two classes tie: which is nearest, and the shortest moves onto it within the box.
 
 To climb Σ slope · move = gap, each entry goes its steep way, no farther than its wall. Which ones
 stop at their walls decides how far the others go: found exactly, by sorting, for each sample.
@@ -8,8 +8,41 @@ import torch
 from torch import Tensor
 
 from trustml.contracts import Norm
+from trustml.geometry import like
 
 _FAR = 1e30
+_FLAT = 1e-8
+# A plane's distance in a norm is its height over its slope in the norm's dual.
+_DUAL: dict[Norm, float] = {"linf": 1.0, "l2": 2.0, "l1": torch.inf}
+
+
+def nearest_rival(
+    logits: Tensor, point: Tensor, y: Tensor, rivals: Tensor, norm: Norm
+) -> tuple[Tensor, Tensor]:
+    """Return the lead over y (B,) of the rival whose plane is nearest, and its slope (B, *S).
+
+    One pass back for each rival; the pass forward that gave the logits serves all of them.
+
+    Args:
+        logits: (B, K), with a graph that leads to the points.
+        point: (B, *S), a leaf of that graph.
+        y: (B,) the classes that are led over.
+        rivals: (B, C) classes other than y.
+        norm: "linf", "l2" or "l1", in which planes are near.
+    """
+    leads = logits.gather(1, rivals) - logits.gather(1, y[:, None])
+    nearest = leads[:, 0].detach(), torch.zeros_like(point)
+    least = torch.full_like(leads[:, 0], torch.inf, dtype=torch.float64)
+    for lead in leads.unbind(1):
+        (slope,) = torch.autograd.grad(lead.sum(), point, retain_graph=True)
+        size = torch.linalg.vector_norm(slope.flatten(1), _DUAL[norm], 1, dtype=torch.float64)
+        far = lead.detach().abs().double() / size.clamp_min(_FLAT)
+        nearer, least = far < least, torch.minimum(far, least)
+        nearest = (
+            torch.where(nearer, lead.detach(), nearest[0]),
+            torch.where(like(nearer, slope), slope, nearest[1]),
+        )
+    return nearest
 
 
 def onto_plane(

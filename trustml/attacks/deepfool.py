@@ -8,13 +8,13 @@ from torch import Tensor
 
 from trustml.attacks._descent import DUAL, TINY, length, see_margin, unit
 from trustml.attacks._nearest import Nearest, answer, at_home, close_in, drawn_in
-from trustml.attacks._planes import onto_plane
-from trustml.attacks._pursuit import Quarry, Seen, likeliest_others, look
+from trustml.attacks._planes import nearest_rival, onto_plane
+from trustml.attacks._pursuit import NO_GRADIENT, Quarry, Seen, likeliest_others
 from trustml.contracts import Access, Classifier, Random, Threat
-from trustml.errors import BadOption
+from trustml.errors import BadOption, NotApplicable
 from trustml.geometry import like
 from trustml.registry import attack
-from trustml.threats import Lp
+from trustml.threats import Lp, check_answers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +56,7 @@ def deepfool(
         threat: the norm, the box and the goal; the budget does not matter.
         random: not used.
         steps: looks at most; a sample is done when it has won.
-        classes: go to the nearest of so many likeliest, y included; each costs a pass a look.
+        classes: go to the nearest of so many likeliest, y included; each costs a pass back a look.
         overshoot: how much longer than to the plane a step is.
 
     Raises:
@@ -87,7 +87,7 @@ def deepfool(
     quarry = Quarry(x, y, anywhere, random, rivals)
     nearest = close_in(
         model, quarry, at_home(model, quarry), begin=begin, advance=advance, steps=steps,
-        see=see_margin if threat.targeted else _see_nearest, stop_inside=True,
+        see=see_margin if threat.targeted else _see_nearest, stop_inside=True, every=1,
     )  # fmt: skip
     nearest = drawn_in(model, quarry, nearest)
     return answer(nearest, Quarry(x, y, threat, random))
@@ -112,26 +112,13 @@ def _within(seen: Seen, quarry: Quarry) -> Tensor:
 
 def _see_nearest(model: Classifier, walk: Approach, quarry: Quarry) -> Seen:
     """Return the lead (B,) of the class whose plane is nearest, with its slope."""
-
-    def lead(logits: Tensor, quarry: Quarry) -> Tensor:
-        assert quarry.target is not None
-        ahead = logits.gather(1, quarry.target) - logits.gather(1, quarry.y[:, None])
-        return ahead[:, 0]
-
-    nearest, least = None, torch.zeros(())
-    for rival in walk.rivals.split(1, dim=1):
-        seen = look(model, walk.point, replace(quarry, target=rival), lead)
-        steep = length(seen.gradient, DUAL[quarry.threat.norm]).clamp_min(TINY)
-        far = seen.losses.abs().double() / steep
-        if nearest is None:
-            nearest, least = seen, far
-            continue
-        nearer = far < least
-        least = torch.minimum(far, least)
-        nearest = replace(
-            nearest,
-            losses=torch.where(nearer, seen.losses, nearest.losses),
-            gradient=torch.where(like(nearer, seen.gradient), seen.gradient, nearest.gradient),
-        )
-    assert nearest is not None
-    return nearest
+    with torch.enable_grad():
+        point = walk.point.detach().requires_grad_()
+        logits = model(point)
+        check_answers(logits, len(point))
+        if not logits.requires_grad:
+            raise NotApplicable(NO_GRADIENT)
+        lead, slope = nearest_rival(logits, point, quarry.y, walk.rivals, quarry.threat.norm)
+    logits = logits.detach()
+    reached = quarry.threat.reached(logits, quarry.y)
+    return Seen(point.detach(), logits, lead, slope, reached)

@@ -7,14 +7,13 @@ from torch import Tensor
 
 from trustml.attacks._ascent import in_ball
 from trustml.attacks._nearest import Nearest, answer, at_home, close_in, drawn_in
-from trustml.attacks._planes import onto_plane
-from trustml.attacks._pursuit import Quarry, Seen, likeliest_others
+from trustml.attacks._planes import nearest_rival, onto_plane
+from trustml.attacks._pursuit import NO_GRADIENT, Quarry, Seen, likeliest_others
 from trustml.contracts import Access, Classifier, Norm, Random, Threat
 from trustml.errors import BadOption, NotApplicable
 from trustml.geometry import diameter, like
 from trustml.registry import attack
 
-_DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
 _TINY = 1e-8
 # The paper's α, η and β: the most that the input's own way to the plane weighs, how far a step goes
 # times that way, and what is kept of the move from the input once a point has won.
@@ -58,7 +57,7 @@ def fab(
         steps: looks of one walk.
         restarts: walks for each sample; the first begins at the input, others at random near it.
         targets: walk towards each of so many likeliest wrong classes in turn; 0 walks to the
-            nearest class at each step, which takes a gradient of every class. A targeted threat
+            nearest class at each step, which takes a gradient of each of them. A targeted threat
             has just the one.
         stop_inside: leave a sample alone once a winning point is within the budget.
 
@@ -105,14 +104,13 @@ def _see(model: Classifier, walk: Boundary, quarry: Quarry) -> Seen:
         point = walk.point.detach().requires_grad_()
         logits = model(point)
         if not logits.requires_grad:
-            raise NotApplicable(
-                "the model's answers have no gradient with respect to its inputs (detached, or "
-                "computed outside torch); use an attack that needs scores or labels only"
-            )
+            raise NotApplicable(NO_GRADIENT)
         if quarry.target is not None or quarry.threat.targeted:
             lead, gradient = _lead_of_one(logits, point, quarry)
         else:
-            lead, gradient = _lead_of_nearest(logits, point, quarry)
+            others = torch.arange(logits.shape[1] - 1, device=point.device).expand(len(point), -1)
+            others = others + (others >= quarry.y[:, None])
+            lead, gradient = nearest_rival(logits, point, quarry.y, others, quarry.threat.norm)
     logits = logits.detach()
     reached = quarry.threat.reached(logits, quarry.y)
     return Seen(point.detach(), logits, lead.to(point.dtype), gradient, reached)
@@ -127,22 +125,6 @@ def _lead_of_one(logits: Tensor, point: Tensor, quarry: Quarry) -> tuple[Tensor,
         lead = own - logits.scatter(1, quarry.y[:, None], -torch.inf).amax(1)
     (gradient,) = torch.autograd.grad(lead.sum(), point)
     return lead.detach(), gradient
-
-
-def _lead_of_nearest(logits: Tensor, point: Tensor, quarry: Quarry) -> tuple[Tensor, Tensor]:
-    """Return the lead over y of the class whose plane is nearest, were the model affine."""
-    leads = logits - logits.gather(1, quarry.y[:, None])
-    best_lead, best, shortest = leads[:, 0].detach(), torch.zeros_like(point), None
-    for rival in range(logits.shape[1]):
-        (gradient,) = torch.autograd.grad(leads[:, rival].sum(), point, retain_graph=True)
-        lead = leads[:, rival].detach()
-        steep = _length(gradient.flatten(1), _DUAL[quarry.threat.norm])
-        far = (lead.abs() / steep).masked_fill(quarry.y == rival, torch.inf)
-        nearer = far < shortest if shortest is not None else torch.ones_like(far, dtype=torch.bool)
-        shortest = far if shortest is None else torch.minimum(far, shortest)
-        best_lead = torch.where(nearer, lead, best_lead)
-        best = torch.where(like(nearer, best), gradient, best)
-    return best_lead, best
 
 
 def _advance(walk: Boundary, seen: Seen, quarry: Quarry, nearest: Nearest) -> Boundary:

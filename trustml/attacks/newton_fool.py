@@ -76,7 +76,7 @@ def newton_fool(
 
     nearest = close_in(
         model, quarry, at_home(model, quarry), begin=lambda quarry, nearest: Descent(quarry.x),
-        see=_see, advance=advance, steps=steps, stop_inside=True,
+        see=_see, advance=advance, steps=steps, stop_inside=True, every=1,
     )  # fmt: skip
     return answer(drawn_in(model, quarry, nearest), Quarry(x, y, threat, random))
 

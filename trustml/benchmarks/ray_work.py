@@ -1,5 +1,6 @@
 """What a Ray worker does: it unpacks a model and the data once, and makes shards or whole cases."""
 
+import hashlib
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -251,8 +252,9 @@ def _load(path: str, content: bytes) -> None:
     if not (here.is_file() and here.read_bytes() == content):
         if not _plugins:
             _plugins.append(TemporaryDirectory(prefix="trustml-plugins-"))
-        # By its path, too: two plugins may have one name.
-        here = Path(_plugins[0].name, *here.parts[1:])
+        # By path and content: two plugins may have one name.
+        digest = hashlib.sha256(path.encode() + content).hexdigest()[:16]
+        here = Path(_plugins[0].name, digest, here.name)
         if not here.exists():
             write_whole(here, content)
     registry.load_file(str(here))

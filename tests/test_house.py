@@ -23,7 +23,7 @@ FLOORS = (
     (
         "access", "affine", "asking", "baselines", "bpda", "catalogue", "convolutions",
         "countering", "countermeasures", "deployment", "facts", "files", "fingerprint",
-        "geometry", "grid", "images", "ledger", "options", "oracle", "passes", "precision",
+        "geometry", "grid", "images", "ledger", "options", "oracle", "passes", "peers", "precision",
         "progress", "provenance", "randomness", "recipes", "records", "registry", "replay",
         "splits", "symmetry", "threats", "victim",
     ),

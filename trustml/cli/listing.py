@@ -10,13 +10,20 @@ from trustml.catalogue import COUNTERMEASURE, ROOMS, Entry, built_in, countermea
 from trustml.errors import UnknownName
 
 
-def print_listing(kind: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
-    """Print the plugins of one kind, or of all.
+def print_listing(
+    kind: str | None, plugins: tuple[str, ...], as_json: bool, like: str | None = None
+) -> None:
+    """Print the plugins of one kind, or of all; or what another library's attack is called here.
 
     Raises:
         UnknownName: there is no such kind.
         BadInput: a plugin file does not load.
     """
+    if like is not None:
+        from trustml.cli.likeness import print_likeness
+
+        print_likeness(kind, like, as_json)
+        return
     known = [*ROOMS, COUNTERMEASURE]
     # People write both "attack" and "attacks", and what `bench` calls --defense is a safeguard.
     singular = {room: name for name, room in ROOMS.items()} | {f"{name}s": name for name in known}

@@ -229,15 +229,20 @@ def verify(run: Path, device: str) -> None:
     click.echo(f"Every claim of {of} in {run} holds.")
 
 
-@cli.command(name="list", epilog="Example: trustml list attack")
+@cli.command(name="list", epilog="Example: trustml list attacks --like foolbox.LinfPGD")
 @click.argument("kind", required=False)
+@click.option(
+    "--like",
+    metavar="NAME",
+    help="What an attack of foolbox, art, torchattacks, adv_lib or autoattack is called here.",
+)
 @PLUGIN
 @JSON
-def list_(kind: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
+def list_(kind: str | None, like: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
     """Print what there is: names, sources, options with defaults, access, norms."""
     from trustml.cli.listing import print_listing
 
-    print_listing(kind, plugins, as_json)
+    print_listing(kind, plugins, as_json, like)
 
 
 @cli.command(epilog="Example: trustml explain mlp --input 3 --attribution integrated_gradients")

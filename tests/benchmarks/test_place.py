@@ -3,10 +3,13 @@
 import os
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
+from trustml.benchmarks import setting
+from trustml.benchmarks.harness import start
 from trustml.benchmarks.place import (
     _is_tf32,
     arithmetic,
@@ -15,7 +18,10 @@ from trustml.benchmarks.place import (
     forget_peak,
     peak_mib,
     place,
+    sent,
 )
+from trustml.benchmarks.plan import Plan
+from trustml.contracts import Split
 from trustml.errors import BadInput, UnknownName
 
 CPU = torch.device("cpu")
@@ -153,3 +159,33 @@ def test_memory_is_counted_where_torch_does() -> None:
         forget_peak(device)
         torch.zeros(2**20, device=device)  # 4 MiB
         assert (peak_mib(device) or 0) >= 4
+
+
+def test_a_batch_arrives_whole() -> None:
+    """On a CPU it stays where it is; a GPU gets equal bits."""
+    x, y, ids = torch.rand(5, 2), torch.arange(5), torch.arange(5) + 10
+    batch = Split(x, y, ids, 5, -1.0, 2.0)
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    for name in devices:
+        there = sent(batch, torch.device(name))
+        assert there.x.device.type == name
+        for part, whole in ((there.x, x), (there.y, y), (there.ids, ids)):
+            assert torch.equal(part.cpu(), whole)
+        assert there.domain == batch.domain
+
+
+def test_a_model_that_does_not_fit_fails_its_cases_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The GPU has no room for the first pass: a record says so, and the run goes on to its end."""
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nand more")
+
+    monkeypatch.setattr(setting, "clean_logits", full)
+    plan = Plan(("mlp:hidden=[4],epochs=1",), attacks=("fgsm",), limit=5, device="cpu")
+    records = list(start(plan, tmp_path / "run"))
+    assert records
+    assert {record.status for record in records} == {"failed"}
+    assert all("CUDA out of memory" in record.reason for record in records[:1])
+    assert not any("\n" in record.reason for record in records)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trustml import beyond
 from trustml.access import Blocks, Handed, block_rows, frozen, in_blocks
+from trustml.benchmarks.place import sent
 from trustml.benchmarks.plan import Precision
 from trustml.benchmarks.readings import misread
 from trustml.benchmarks.rounding import rounded
@@ -170,7 +171,7 @@ def shares(exam: Exam, candidate: Tensor, goals: Tensor, ids: Tensor) -> Tensor:
 
 def _judged_at_once(exam: Exam, batch: Split) -> tuple[Samples, float]:
     """Return the verdicts on a batch; what a reduced precision has not fooled, float32 tries."""
-    batch, dtype = batch.to(exam.device), exam.search_dtype
+    batch, dtype = sent(batch, exam.device), exam.search_dtype
     samples, seconds = _searched(exam, batch, dtype)
     left = (samples.verdict != FOOLED).nonzero().flatten()
     if dtype == torch.float32 or not len(left):

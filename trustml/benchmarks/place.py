@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from trustml.contracts import Json
+from trustml.contracts import Json, Split
 from trustml.errors import BadInput, UnknownName
 
 # What cuBLAS wants to be told before its sums have a fixed order.
@@ -95,6 +95,16 @@ def exact_arithmetic(deterministic: bool = False) -> None:
     if deterministic:
         os.environ.setdefault(_WORKSPACE, _FIXED)
         torch.use_deterministic_algorithms(True)
+
+
+def sent(batch: Split, device: torch.device) -> Split:
+    """Return the batch on the device; to a GPU by pinned memory, so that nobody waits for it."""
+    if device.type != "cuda" or batch.x.device.type != "cpu":
+        return batch.to(device)
+    x, y, ids = (
+        t.pin_memory().to(device, non_blocking=True) for t in (batch.x, batch.y, batch.ids)
+    )
+    return Split(x, y, ids, batch.classes, batch.low, batch.high)
 
 
 def peak_mib(device: torch.device) -> float | None:

@@ -22,7 +22,7 @@ FLOORS = (
     ("contracts", "errors"),
     (
         "access", "affine", "asking", "baselines", "bpda", "catalogue", "convolutions",
-        "countering", "countermeasures", "deployment", "facts", "files", "fingerprint",
+        "corrupting", "countering", "countermeasures", "deployment", "facts", "files", "fingerprint",
         "geometry", "grid", "images", "ledger", "options", "oracle", "passes", "peers", "precision",
         "progress", "provenance", "randomness", "recipes", "records", "registry", "replay",
         "splits", "symmetry", "threats", "victim",
@@ -33,7 +33,7 @@ FLOORS = (
         "store", "training", "weights", "beyond", "measures",
     ),
     (
-        "attacks", "attributions", "data", "detectors", "models", "poisoning", "stealing",
+        "attacks", "attributions", "corruptions", "data", "detectors", "models", "poisoning", "stealing",
         "targets",
     ),
     ("defenses", "inspections", "routes"),

@@ -21,6 +21,7 @@ ROOMS = {
     "route": "routes",
     "inspection": "inspections",
     "target": "targets",
+    "corruption": "corruptions",
 }
 COUNTERMEASURE = "countermeasure"
 Words = dict[str, ast.expr]

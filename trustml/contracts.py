@@ -16,7 +16,7 @@ Norm = Literal["linf", "l2", "l1", "l0"]
 Measure = Literal[Norm, "patch", "spatial", "colour", "structure", "wasserstein"]
 Kind = Literal[
     "data", "model", "attack", "attribution", "detector", "stealer", "safeguard", "poison",
-    "route", "inspection", "target",
+    "route", "inspection", "target", "corruption",
 ]  # fmt: skip
 Status = Literal["done", "failed", "skipped"]
 Stage = Literal["data", "training", "serving", "monitoring"]
@@ -483,6 +483,12 @@ class Route(Protocol):
     def __call__(
         self, model: Classifier, seen: Split, /, *, random: Random
     ) -> Callable[[Tensor, Tensor, Random], Tensor]: ...
+
+
+class Corruption(Protocol):
+    """Return pictures (B, C, H, W) in [0, 1] as a severity of 1 to 5 leaves them; C is 1 or 3."""
+
+    def __call__(self, x: Tensor, severity: int, /, *, random: Random) -> Tensor: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,6 +19,7 @@ from typing import Any, TypeVar, get_args
 from trustml import contracts
 from trustml.catalogue import ROOMS, built_in_names
 from trustml.contracts import Access, Kind, Measure, Training
+from trustml.corrupting import checked
 from trustml.errors import BadInput, UnknownName, UsageError
 from trustml.facts import check_facts, shared_options
 from trustml.options import Option, options_of
@@ -51,6 +52,7 @@ G = TypeVar("G", bound=contracts.Safeguard)
 P = TypeVar("P", bound=contracts.Poison)
 R = TypeVar("R", bound=contracts.Route)
 In = TypeVar("In", bound=contracts.Inspection)
+Co = TypeVar("Co", bound=contracts.Corruption)
 B = TypeVar("B", bound=contracts.Builder)
 L = TypeVar("L", bound=contracts.Loader)
 T = TypeVar("T", bound=contracts.Opener)
@@ -122,6 +124,11 @@ def route(*, source: str, via: contracts.Via, knows: str) -> Callable[[R], R]:
 def inspection(*, source: str) -> Callable[[In], In]:
     """Register a search for a backdoor in a given model."""
     return lambda function: _register("inspection", function, source, {})
+
+
+def corruption(*, source: str) -> Callable[[Co], Co]:
+    """Register a corruption; each call of it checks first what it is given."""
+    return lambda function: _register("corruption", checked(function), source, {})
 
 
 def model(*, source: str, training: Training | None = None) -> Callable[[B], B]:

@@ -1,0 +1,1 @@
+"""Corruptions: what cameras, weather and storage do to pictures, at five severities."""

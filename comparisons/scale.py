@@ -1,8 +1,8 @@
 """How the harness scales: with the batch, with Ray workers, with images; and how near its floor.
 
-    python comparisons/scale.py [--sections abcd] [--weights FILE] [--device cpu] [--threads 1]
+    python comparisons/scale.py [--sections abcde] [--weights FILE] [--device cpu] [--threads 1]
         [--images 512] [--rounds 3] [--batches 1,8,64,256,512,1024] [--sizes 1000,10000,100000]
-        [--workers 1,2]
+        [--workers 1,2] [--price 1.0]
 
 On MNIST; TRUSTML_DATA says where it lies, FILE is a checkpoint of trustml's `cnn` (that of Wong et
 al. 2020 fits), else a `cnn` is trained for one epoch. Seconds are wall time, the best of the
@@ -13,6 +13,7 @@ rounds, which are interleaved; sections b and c run in processes of their own.
     c  whole runs over so many images: time an image, and how far the peak of memory rose
     d  passes × measured cost of a bare pass, over the time taken: PGD, strongest, MC dropout,
        ODIN, and knockoff stealing
+    e  what a million images on each of ten models would take, at that price of a worker's hour
 """
 
 import argparse
@@ -66,7 +67,7 @@ def main() -> None:
     name = torch.cuda.get_device_name() if words.device == "cuda" else os.uname().machine
     print(f"torch {torch.__version__}, {words.device} ({name}), {words.threads} threads\n")
     for section in words.sections:
-        {"a": batches, "b": workers, "c": images, "d": floors}[section](words)
+        {"a": batches, "b": workers, "c": images, "d": floors, "e": prices}[section](words)
         print()
 
 
@@ -119,8 +120,6 @@ def images(words: argparse.Namespace) -> None:
 
 def floors(words: argparse.Namespace) -> None:
     """Section d."""
-    import torch
-
     setting = _setting(words)
     print("| work | forward + backward passes an image | s | floor, s | floor / time |")
     print("|---|---|---|---|---|")
@@ -135,7 +134,24 @@ def floors(words: argparse.Namespace) -> None:
     _floor_of_dropout(words)
     _floor_of_odin(words, setting, split)
     _floor_of_knockoff(words)
-    del torch
+
+
+def prices(words: argparse.Namespace) -> None:
+    """Section e."""
+    setting, wanted = _setting(words), 10_000_000
+    split = setting.split.at(slice(0, words.images))
+    cost = f"at {words.price:g} an hour"
+    print(f"| attack | images/s of one worker | worker-hours for 10⁶ × 10 | {cost} |")
+    print("|---|---|---|---|")
+    for text in ("pgd:steps=40,step=0.01", "strongest"):
+        exam = _exam(setting, text, words.device)
+        (taken,) = _best(words.rounds, lambda e=exam: _judged(e, split))
+        hours = wanted * taken / len(split) / 3600
+        name = text.split(":")[0]
+        print(
+            f"| {name} | {len(split) / taken:.1f} | {hours:.0f} | {hours * words.price:.0f} |",
+            flush=True,
+        )
 
 
 def _floor_of_dropout(words: argparse.Namespace) -> None:
@@ -454,7 +470,7 @@ def _numbers(text: str) -> list[int]:
 
 def _words() -> argparse.Namespace:
     parser = argparse.ArgumentParser(usage=__doc__)
-    parser.add_argument("--sections", default="abcd")
+    parser.add_argument("--sections", default="abcde")
     parser.add_argument("--weights", default="")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
@@ -463,6 +479,7 @@ def _words() -> argparse.Namespace:
     parser.add_argument("--batches", default="1,8,64,256,512,1024")
     parser.add_argument("--sizes", default="1000,10000,100000")
     parser.add_argument("--workers", default="1,2")
+    parser.add_argument("--price", type=float, default=1.0)
     parser.add_argument("--most", default="0", help=argparse.SUPPRESS)
     parser.add_argument("--child", default="", help=argparse.SUPPRESS)
     return parser.parse_args()

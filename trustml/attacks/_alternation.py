@@ -29,9 +29,10 @@ from trustml.attacks.square import (
 from trustml.contracts import Classifier, Random, Threat
 from trustml.geometry import interval, like, pull, steepest
 
-# Windows are sized as in a search of so many queries, of which the small last ones are never come
-# to: gradients do their work. First share of the entries as in Andriushchenko et al. 2020.
-_SCHEDULED, _FIRST_SHARE = 1200, 0.8
+# Windows are sized as in a search of so many queries (in the paper's way, of 1 200: both count a
+# query as 8.3 of 10 000), of which the small last ones are never come to: gradients do their work.
+# First share of the entries as in Andriushchenko et al. 2020.
+_SCHEDULED, _FIRST_SHARE = 144, 0.8
 # A walk: its steps, their first and last length as shares of epsilon, what is kept of each.
 _STEPS, _LONG, _SHORT, _MOMENTUM = 6, 0.2, 0.02, 0.75
 # Near is a margin that has lost all but this share of what it was at the input. On an adversarially

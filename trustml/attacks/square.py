@@ -1,5 +1,6 @@
 """Square attack: random windows moved to the edge of the ball, kept where the loss rises."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -50,7 +51,8 @@ def square(
 ) -> Tensor:
     """Return the points (B, *S) of the highest loss that a random search within the ball found.
 
-    Windows are squares in images and runs of entries in inputs of any other shape.
+    Windows are squares in images and runs of entries in inputs of any other shape. With fewer than
+    10 000 queries they shrink later than in the paper.
 
     Args:
         model: gives probabilities or logits.
@@ -96,8 +98,10 @@ class Schedule:
 
     def share(self, step: int) -> float:
         """Return the share of the entries that the window of this query covers."""
-        # In L1, where wide windows pay longer, the source counts queries and not their share.
-        done = step if self.norm == "l1" else 10_000 * step // self.steps
+        # The paper goes by the share of the queries that is spent, which shrinks windows too soon
+        # where there are few; the authors' later code by their number, as is best in L1. The mean
+        # of both is the best in Linf and L2 (400 and 2 000 queries, adversarially trained).
+        done = step if self.norm == "l1" else math.isqrt(10_000 * step**2 // self.steps)
         return self.initial_share / 2 ** sum(done > place for place in _HALVINGS)
 
     @property

@@ -16,7 +16,6 @@ from trustml.contracts import (
     OwnCourse,
     OwnFit,
     OwnLoss,
-    Scaffold,
     Split,
     Training,
 )
@@ -50,8 +49,8 @@ def fit(
         if not len(split):
             raise BadInput(f"the {name} split is empty: nothing to fit a model with")
     device = device_of(module)
-    train, validation = train.to(device), validation.to(device)
     try:
+        train, validation = train.to(device), validation.to(device)
         with seeded(seed), threads_for(module, train.x[: training.batch_size]):
             if isinstance(module, OwnFit):
                 return module.fit(train, validation, training, seed)
@@ -250,12 +249,11 @@ class _Count(TorchDispatchMode):
 
 def _course(module: nn.Module, train: Split, steps: int, training: Training, seed: int) -> Course:
     """Return the module's own course, or the usual one, of as many steps."""
-    bare: Any = module
-    while isinstance(bare, Scaffold):
-        bare = bare.deployed
-    if isinstance(bare, OwnCourse):
-        return bare.course(train, steps, training, seed)
-    weights: list[Tensor] = [p for p in module.parameters() if p.requires_grad]
+    weights = _learnt(module)
+    for part in module.modules():
+        # A scaffold around it, such as a safeguard of the training, has no weights of its own.
+        if isinstance(part, OwnCourse) and _same(_learnt(part), weights):
+            return part.course(train, steps, training, seed)
     rate, decay = training.learning_rate, training.weight_decay
     if training.optimizer == "adam":
         fused = device_of(module).type in ("cpu", "cuda")
@@ -264,6 +262,14 @@ def _course(module: nn.Module, train: Split, steps: int, training: Training, see
     sgd = torch.optim.SGD(weights, lr=rate, momentum=0.9, nesterov=True, weight_decay=decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(sgd, lambda step: _one_cycle(step, steps))
     return Course(sgd, schedule.step)
+
+
+def _learnt(module: nn.Module) -> list[Tensor]:
+    return [weight for weight in module.parameters() if weight.requires_grad]
+
+
+def _same(some: list[Tensor], others: list[Tensor]) -> bool:
+    return len(some) == len(others) and all(a is b for a, b in zip(some, others, strict=True))
 
 
 def _one_cycle(step: int, steps: int) -> float:

@@ -14,7 +14,9 @@ from trustml.access import Handed
 from trustml.attacks.pgd import pgd
 from trustml.contracts import Access, Domain, OwnCourse, Split, Training
 from trustml.defenses.fast_adversarial_training import fast_adversarial_training
+from trustml.defenses.weight_averaging import weight_averaging
 from trustml.errors import BadOption, NotApplicable
+from trustml.models import _fast_course
 from trustml.models._fast_course import Moves, SlowAverage, coins, reflected, triangle
 from trustml.models._fast_network import FLOOR
 from trustml.models.cnn_fast import cnn_fast
@@ -134,6 +136,32 @@ def test_a_training_safeguard_keeps_its_course() -> None:
     module = guard.deployed
     assert float(module.spread.max()) < 1  # the data were seen
     assert evaluate(module, stripes(100, 2))[1] >= 0.9
+
+
+def test_an_average_of_its_weights_learns_by_its_course() -> None:
+    """The safeguard keeps a second network, the mean, which takes no step of its own."""
+    guard = weight_averaging(lambda: small(), COLOUR, decay=0.5)
+    fit(guard, stripes(256), stripes(64, 1), TRAINING, 0)
+    assert evaluate(guard.deployed, stripes(100, 2))[1] >= 0.9
+    assert float(guard.deployed.spread.max()) < 1
+
+
+def test_weights_beside_it_are_learnt_by_the_usual_course() -> None:
+    """A module with weights of its own beside the network's is no scaffold: all must be learnt."""
+    module = nn.Sequential(small(), nn.Linear(4, 4))
+    before = module[1].weight.detach().clone()
+    fit(module, stripes(64), stripes(32, 1), replace(TRAINING, epochs=1, learning_rate=0.1), 0)
+    assert not torch.equal(module[1].weight, before)
+
+
+def test_layers_may_compute_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU that does so in hardware: it learns, and weights and answers are float32."""
+    monkeypatch.setattr(_fast_course, "fast_dtype", lambda device: torch.bfloat16)
+    module = small()
+    fit(module, stripes(256), stripes(64, 1), TRAINING, 0)
+    assert {p.dtype for p in module.parameters()} == {torch.float32}
+    assert module(stripes(3).x).dtype == torch.float32
+    assert evaluate(module, stripes(100, 2))[1] >= 0.95
 
 
 def test_rates_rise_and_fall_in_lines() -> None:

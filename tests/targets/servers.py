@@ -27,6 +27,8 @@ class StandIn:
     def __init__(self, answer: Answer, *, shape: list[int] | None = None) -> None:
         self.answer, self.shape = answer, shape
         self.trouble: Callable[[int, Any], bool] = lambda number, handler: False
+        # What the numbers of a request become.
+        self.dtype = torch.float32
         self.rows, self.requests, self.flying, self.most = 0, 0, 0, 0
         self.seen: Counter[str] = Counter()
         self.keys: set[str] = set()
@@ -109,18 +111,19 @@ class StandIn:
     def _model(self, handler: Any, body: Any) -> None:
         if handler.path == "/invocations":
             table = body.get("dataframe_split")
-            x = torch.tensor(table["data"] if table else body["inputs"])
+            x = torch.tensor(table["data"] if table else body["inputs"], dtype=self.dtype)
             said = self._said(x)
             say(handler, 200, {"predictions": said.tolist() if torch.is_tensor(said) else said})
         elif handler.path == "/classify":
-            said = self._said(torch.tensor(body["pixels"]))
-            say(handler, 200, {"result": [{"p": row} for row in said.tolist()]})
+            said = self._said(torch.tensor(body["pixels"], dtype=self.dtype))
+            rows = said.tolist() if torch.is_tensor(said) else said
+            say(handler, 200, {"result": [{"p": row} for row in rows]})
         elif handler.path == "/one":
             said = self._said(torch.tensor([body["q"]["image"]]))
             say(handler, 200, {"label": said[0]})
         else:
             given = body["inputs"][0]
-            said = self._said(torch.tensor(given["data"]).view(given["shape"]))
+            said = self._said(torch.tensor(given["data"], dtype=self.dtype).view(given["shape"]))
             say(handler, 200, {"model_name": "digits", "outputs": [output(said)]})
 
     def _said(self, x: Tensor) -> Any:
@@ -132,7 +135,8 @@ class StandIn:
 def output(said: Any) -> dict[str, Any]:
     """Return scores or labels as an output of the Open Inference Protocol."""
     if torch.is_tensor(said):
-        return {"name": "scores", "datatype": "FP32", "shape": list(said.shape),
+        kind = "FP64" if said.dtype == torch.float64 else "FP32"
+        return {"name": "scores", "datatype": kind, "shape": list(said.shape),
                 "data": said.flatten().tolist()}  # fmt: skip
     kind = "BYTES" if isinstance(said[0], str) else "INT64"
     return {"name": "label", "datatype": kind, "shape": [len(said)], "data": said}

@@ -14,8 +14,11 @@ from torch import Tensor
 
 from tests.targets.conftest import inputs
 from tests.targets.servers import StandIn, late, output, say
-from trustml.contracts import Access
+from trustml.contracts import Access, Terms
 from trustml.errors import BadInput, BudgetSpent, MethodFailed, UsageError
+from trustml.fingerprint import fingerprint
+from trustml.oracle import oracle
+from trustml.stealing.linear_exact import linear_exact
 from trustml.targets import _http
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -72,6 +75,50 @@ def test_answers_are_the_models(
     assert target.access == target.says == Access[says]
     assert torch.equal(target.module(x).argmax(1), answer(x).argmax(1))
     assert target.deterministic
+
+
+@pytest.mark.parametrize("protocol", ["open inference", "mlflow", "template"])
+@pytest.mark.parametrize("level", ["LOGITS", "PROBABILITIES", "LABELS"])
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_a_served_model_is_a_victim(
+    protocol: str, level: str, precision: str, server: StandIn, tmp_path: Path, open_target: Any
+) -> None:
+    """By `trustml.oracle` a thief meets it over the wire, in either precision, each query counted.
+
+    65 numbers a class are solved for: to the rounding of the precision, which JSON carries whole.
+    """
+
+    def weights(x: Tensor) -> Tensor:
+        weight = torch.randn(10, 64, generator=torch.Generator().manual_seed(1))
+        return x.flatten(1) @ weight.T.to(x.dtype)
+
+    answers = {
+        "LOGITS": weights,
+        "PROBABILITIES": lambda x: weights(x).softmax(1),
+        "LABELS": lambda x: [int(n) for n in weights(x).argmax(1)],
+    }
+    server.answer, server.dtype = answers[level], getattr(torch, precision)
+    server.shape = None
+    texts = {
+        "open inference": f"{server.url}/v2/models/digits",
+        "mlflow": f"{server.url}/invocations:input_shape=[64]",
+        "template": f"{_template(tmp_path, server.url)}:input_shape=[64]",
+    }
+    target = open_target(texts[protocol])
+    before = server.rows
+    victim = oracle(target, target.domain, Terms(answers=Access[level], precision=precision))
+    assert victim.terms.answers == target.says
+    seen = fingerprint(victim, torch.Generator().manual_seed(0))
+    assert seen.answers == level.lower()
+    assert seen.deterministic
+    if level != "LABELS":
+        assert "linear_exact" in seen.methods
+        theft = linear_exact(victim, inputs(3).to(victim.dtype), lambda: None,
+                             random=torch.Generator().manual_seed(0))  # fmt: skip
+        x = inputs(50).double()
+        gap = theft.copy(x).softmax(1) - weights(x).softmax(1)
+        assert float(gap.detach().abs().max()) < (1e-3 if precision == "float32" else 1e-10)
+    assert victim.queries == server.rows - before
 
 
 @pytest.mark.parametrize("names", [None, NAMES])

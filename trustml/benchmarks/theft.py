@@ -113,7 +113,8 @@ def answers(module: nn.Module, x: Tensor) -> Tensor:
     single = any(w.is_floating_point() and w.dtype != torch.float64 for w in held)
     double = _doubled(module) if single else module
     with torch.no_grad(), frozen(double):
-        return in_blocks(double, x.double())
+        # Labels, and callables that compute in float32, answer in float32 whatever is asked.
+        return in_blocks(double, x.double()).double()
 
 
 def parameter_error(victim: nn.Module, theft: Theft, domain: Domain) -> Difference | None:

@@ -50,19 +50,8 @@ def sliding_patch(
         BadInput: fewer than two clean inputs.
         NotApplicable: the inputs are no images.
     """
-    if clean.x.ndim != 4:
-        raise NotApplicable(
-            f"sliding_patch needs images (channels, height, width), and these inputs have the "
-            f"shape {tuple(clean.x.shape[1:])}"
-        )
+    _check(clean, side, few, many)
     shape = tuple(clean.x.shape[1:])
-    if min(few, many) < 1 or not 0 <= side <= min(shape[1:]):
-        raise BadOption(
-            f"sliding_patch: side={side},few={few},many={many} is not allowed: counts of 1 or "
-            f"more, and a side of 0 to {min(shape[1:])}"
-        )
-    if len(clean) < 2:
-        raise BadInput("sliding_patch: it takes two clean inputs or more")
     lot = random.uniform((1,), "inputs")[:, 0].argsort(stable=True).to(clean.x.device)
     few = min(few, len(clean) // 2)
     choosing, judging = clean.at(lot[:few]), clean.at(lot[few : few + many])
@@ -88,6 +77,22 @@ def questions(shape: tuple[int, ...], classes: int, side: int = 0, few: int = 12
     """Return how many inputs a model of images (C, H, W) is asked about at most, by default."""
     size = side or _side(shape)
     return len(list(_places(shape, size, (1.0, 0.0)))) * few + classes * KEPT * MANY
+
+
+def _check(clean: Split, side: int, few: int, many: int) -> None:
+    shape = tuple(clean.x.shape[1:])
+    if len(shape) != 3:
+        raise NotApplicable(
+            f"sliding_patch needs images (channels, height, width), and these inputs have the "
+            f"shape {shape}"
+        )
+    if min(few, many) < 1 or not 0 <= side <= min(shape[1:]):
+        raise BadOption(
+            f"sliding_patch: side={side},few={few},many={many} is not allowed: counts of 1 or "
+            f"more, and a side of 0 to {min(shape[1:])}"
+        )
+    if len(clean) < 2:
+        raise BadInput("sliding_patch: it takes two clean inputs or more")
 
 
 def _side(shape: tuple[int, ...]) -> int:

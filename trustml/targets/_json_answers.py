@@ -40,7 +40,7 @@ def scores_or_labels(value: Any, count: int, where: str) -> Tensor | list[str | 
         raise MethodFailed(f"{where}: an answer is NaN or infinity")
     if scores.dim() > 2:
         raise MethodFailed(f"{where}: answers of shape {tuple(scores.shape[1:])}, not one row each")
-    return scores.float()
+    return scores
 
 
 def class_names(value: Any) -> tuple[str, ...]:

@@ -91,7 +91,7 @@ class _Served:
         return asked(self.client, x, self._one)
 
     def _one(self, x: Tensor) -> Any:
-        rows = x.float().tolist()
+        rows = x.tolist()
         mark, content = (_BATCH, rows) if self.template.batched else (_ROW, rows[0])
         answer = self.client.post(_filled(self.template.request, mark, content))
         found = found_at(answer, self.template.answer)

@@ -68,10 +68,10 @@ class _Served:
 
     def _one(self, x: Tensor) -> Any:
         if self.columns:
-            flat = x.float().flatten(1).tolist()
+            flat = x.flatten(1).tolist()
             asked_for: Any = {"dataframe_split": {"columns": list(self.columns), "data": flat}}
         else:
-            asked_for = {"inputs": x.float().tolist()}
+            asked_for = {"inputs": x.tolist()}
         answer = self.client.post(asked_for)
         if not isinstance(answer, dict) or "predictions" not in answer:
             raise MethodFailed(

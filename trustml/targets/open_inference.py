@@ -78,8 +78,13 @@ class _Served:
         return asked(self.client, x, self._one)
 
     def _one(self, x: Tensor) -> Any:
-        kind = self.given["datatype"]
-        data = x.round().clamp(0, 255).to(torch.uint8) if kind in _WHOLE else x.float()
+        # A server that declares no type takes what it is given, in the precision of who asks.
+        kind = self.given["datatype"] or ("FP64" if x.dtype == torch.float64 else "FP32")
+        data = x
+        if kind in _WHOLE:
+            data = x.round().clamp(0, 255).to(torch.uint8)
+        elif kind != "FP64":
+            data = x.float()
         tensor = {
             "name": self.given["name"], "shape": list(x.shape), "datatype": kind,
             "data": data.flatten().tolist(),
@@ -123,7 +128,7 @@ def _read(answer: Any, count: int, wanted: str | None, url: str) -> Any:
 
 def _numbers(data: list[Any], shape: list[int], url: str) -> Tensor:
     try:
-        scores = torch.tensor(data, dtype=torch.float64).view(shape).float()
+        scores = torch.tensor(data, dtype=torch.float64).view(shape)
     except (ValueError, TypeError, RuntimeError) as error:
         raise MethodFailed(f"{url} answers values that are no numbers ({error})") from error
     if not bool(scores.isfinite().all()):
@@ -147,11 +152,11 @@ def _metadata(client: Client) -> dict[str, Any]:
 
 def _input(told: dict[str, Any], url: str) -> dict[str, Any]:
     """Return name, type and shape of the model's input; a server may leave them out."""
-    inputs = told.get("inputs") or [{"name": "input-0", "datatype": "FP32"}]
+    inputs = told.get("inputs") or [{"name": "input-0", "datatype": None}]
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise BadInput(f"{url} takes the inputs {str(inputs)[:200]}: a classifier takes one")
-    found = {"name": "input-0", "datatype": "FP32", **inputs[0]}
-    if found["datatype"] not in (*_FLOATS, *_WHOLE):
+    found = {"name": "input-0", "datatype": None, **inputs[0]}
+    if found["datatype"] not in (None, *_FLOATS, *_WHOLE):
         raise BadInput(f"{url} takes {found['datatype']}; only numbers can be attacked")
     return found
 

@@ -321,11 +321,6 @@ def _adaptive() -> tuple[Pair, ...]:
                 theirs, eps=epsilons(), eps_step=epsilons(2.0), norm=order, max_iter=steps(),
                 nb_random_init=1, loss_type="cross_entropy", verbose=False, batch_size=256,
             )))  # fmt: skip
-        rows.append(Pair("auto_conjugate_gradient", "ART", "RescalingAutoConjugateGradient", norm,
-                         art("RescalingAutoConjugateGradient", eps=epsilons(), norm=order,
-                             eps_step=epsilons(2.0), max_iter=steps(), nb_random_init=1,
-                             loss_type="cross_entropy", verbose=False, batch_size=256),
-                         options={"rescaled": True}))  # fmt: skip
     return tuple(rows)
 
 

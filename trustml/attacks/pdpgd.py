@@ -65,7 +65,7 @@ def pdpgd(
     random: Random,
     steps: int = 500,
     rate: float = 0.1,
-    dual_rate: float = 0.1,
+    dual_rate: float | None = None,
     first_ratio: float = 0.01,
     stop_inside: bool = False,
 ) -> Tensor:
@@ -82,7 +82,8 @@ def pdpgd(
         random: not used.
         steps: looks of the walk.
         rate: Adam's first step, in widths of the box; the last is a hundredth.
-        dual_rate: by how much the logarithm of the weights' ratio changes; in the end a tenth.
+        dual_rate: by how much the logarithm of the weights' ratio changes; in the end a tenth. By
+            default 0.1; below 160 steps 16 / steps, so that few, too, lead back to the border.
         first_ratio: what distance weighs over what misreading does, at first. 1 balances an
             affine model, but then adversarially trained networks are hard to get anywhere in.
         stop_inside: leave a sample alone once a winning point is within the budget.
@@ -91,9 +92,10 @@ def pdpgd(
         BadOption: steps below 1, a rate or ratio not above 0.
         NotApplicable: the model's answers have no gradient.
     """
-    if steps < 1 or not min(rate, dual_rate, first_ratio) > 0:
+    dual = max(0.1, 16 / max(steps, 1)) if dual_rate is None else dual_rate
+    if steps < 1 or not min(rate, dual, first_ratio) > 0:
         raise BadOption(
-            f"pdpgd: steps={steps} must be 1 or more, rate={rate}, dual_rate={dual_rate} and "
+            f"pdpgd: steps={steps} must be 1 or more, rate={rate}, dual_rate={dual} and "
             f"first_ratio={first_ratio} above 0"
         )
 
@@ -101,7 +103,7 @@ def pdpgd(
         return _begin(quarry, torch.full_like(nearest.distance, first_ratio))
 
     def advance(walk: Game, seen: Seen, quarry: Quarry, nearest: Nearest) -> Game:
-        pace = annealed(dual_rate, dual_rate / 10, walk.step, steps)
+        pace = annealed(dual, dual / 10, walk.step, steps)
         odds = (walk.odds + pace * torch.where(seen.reached, 1.0, -1.0)).clamp(-_ODDS, _ODDS)
         weight = _MEMORY * walk.weight + (1 - _MEMORY) * odds.sigmoid()
         walk = replace(walk, odds=odds, weight=weight)

@@ -151,7 +151,7 @@ def test_a_model_that_draws_the_same_is_read_once(ran: Run) -> None:
     assert not any("random" in note for record in records for note in record.notes)
 
 
-def test_the_plan_says_how_often(ran: Run) -> None:
+def test_the_plan_says_how_often(ran: Run, tmp_path: Path) -> None:
     """One reading is one draw; of 3 the mean is a third, two thirds or whole."""
     records = ran(eot=3, attacks=("pgd:steps=3",))
     assert "robust accuracy, mean of 3 readings" in records[-1].scores
@@ -159,6 +159,9 @@ def test_the_plan_says_how_often(ran: Run) -> None:
     once = ran("other", eot=1, attacks=("pgd:steps=3",))
     assert once[1].cost.forwards < records[1].cost.forwards
     assert not any("mean of" in name for name in once[-1].scores)
+    assert "each sample is read once: --eot asks more" in " ".join(once[1].notes)
+    for folder in ("run", "other"):
+        assert len(list(verify(tmp_path / folder, "cpu"))) == 3
 
 
 def test_verdicts_do_not_depend_on_batches_and_a_stop_changes_nothing(

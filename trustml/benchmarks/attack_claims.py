@@ -45,14 +45,14 @@ def check_claims(case: Case, record: Record, bench: Bench) -> None:
     near = near.all(1)
     _hold(record, samples, near, "lies at another distance")
     wrong, proof = samples.verdict == CLEAN_WRONG, case.kind == "certificate"
-    if exam.readings > 1 and not repeats(exam.setting.module, x, exam.seed):
+    if exam.readings and not repeats(exam.setting.module, x, exam.seed):
         _check_chance(record, samples, exam, (moved, y))
         return
     if not proof:
         answers = reread(exam, moved, exam.goals(y), split.ids).cpu()
         so = (answers == (samples.verdict == FOOLED)) | wrong
         _hold(record, samples, so, "is read otherwise than recorded")
-    clean = bench.setting.right if exam.readings > 1 else _right(exam, x, y).cpu()
+    clean = bench.setting.right if exam.readings else _right(exam, x, y).cpu()
     _hold(record, samples, clean != wrong, "is read otherwise when clean")
     found = proved_scores(samples) if proof else scores(samples, split.high - split.low, exam.norm)
     found |= {} if proof else on_average(exam, bench.home(case.name) / SAMPLES, bench)

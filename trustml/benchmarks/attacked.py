@@ -71,7 +71,7 @@ def exam_of(
         setting, choose("attack", text), facts["norm"], facts["epsilon"], facts["target"],
         case.seed, plan.budget, device, precision=plan.precision, lent=seen,
         grid=plan.grid != "none", readings=readings_of(setting, plan.eot, device),
-        eot=readings_of(seen or setting, plan.eot, device),
+        eot=max(readings_of(seen or setting, plan.eot, device), 1),
     )  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def make_shard(case: Case, bench: Bench, shard: Shard) -> None:
 def _certified(case: Case, blank: Record, bench: Bench) -> Record:
     """Return which samples nothing can fool, and how that is known."""
     exam = exam_of(bench.plan, bench.setting, case, bench.device)
-    if exam.readings > 1:
+    if exam.readings:
         raise NotApplicable("nothing is proved of one answer of a model that answers at random")
     samples, method, seconds = proved(exam, bench.plan.certify)
     parts = (samples.at(slice(n, n + _READ)) for n in range(0, len(samples), _READ))
@@ -220,7 +220,7 @@ def _union(case: Case, blank: Record, bench: Bench, group: list[Record]) -> Reco
 
 def on_average(exam: Exam, path: Path, bench: Bench) -> dict[str, Score]:
     """Return what a random model gets right on average of a sample file; nothing of another one."""
-    if exam.readings == 1:
+    if exam.readings < 2:
         return {}
     samples, _ = on_disk.read(path)
     split, where = exam.setting.split, exam.device
@@ -278,8 +278,10 @@ def _of_surrogates(found: Lent | None) -> list[str]:
 
 def _of_readings(exam: Exam) -> list[str]:
     """Say how a model that answers at random is attacked and read."""
-    if exam.readings == 1:
+    if not exam.readings:
         return []
+    if exam.readings == exam.eot == 1:
+        return ["attacks follow one draw at a time, and each sample is read once: --eot asks more"]
     return [
         f"attacks average {exam.eot} losses at each point; a sample counts as read rightly, or as "
         f"robust, where all of {exam.readings} readings are right"

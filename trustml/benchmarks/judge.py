@@ -47,7 +47,7 @@ class Exam:
     precision: Precision = "float32"
     lent: Setting | None = None
     grid: bool = False
-    readings: int = 1
+    readings: int = 0  # of a model that answers at random; 0 is one that does not
     eot: int = 1
     searched: dict[torch.dtype, Classifier] = field(default_factory=dict)
 
@@ -154,7 +154,7 @@ def reread(exam: Exam, candidate: Tensor, goals: Tensor, ids: Tensor) -> Tensor:
     Raises:
         MethodFailed: the model answers NaN, or another number of classes than the data have.
     """
-    if exam.readings > 1:
+    if exam.readings:
         return shares(exam, candidate, goals, ids).to(candidate.device) > 0
     with frozen(exam.setting.module), torch.no_grad():
         logits = in_blocks(exam.setting.module, candidate, exam.block)

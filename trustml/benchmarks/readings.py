@@ -21,8 +21,8 @@ _TIMES, _ROWS = 4, 64
 
 
 def readings_of(setting: Setting, wanted: int, device: torch.device) -> int:
-    """Return how often each input is read: once, or `wanted` (0: the usual) of a random model."""
-    return (wanted or READINGS) if varies(setting.module, setting.split.x.to(device)) else 1
+    """Return how often a random model is read: `wanted`, or as usual; 0 of a steady one."""
+    return (wanted or READINGS) if varies(setting.module, setting.split.x.to(device)) else 0
 
 
 def misread(
@@ -66,7 +66,7 @@ def clean_shares(bench: Bench, seed: int, times: int) -> Tensor:
 
 def steadied(bench: Bench, seed: int, times: int) -> Bench:
     """Return the bench with those samples read rightly that are so in all of their readings."""
-    if times == 1:
+    if not times:
         return bench
     right = clean_shares(bench, seed, times) == 0
     return replace(bench, setting=replace(bench.setting, right=right))

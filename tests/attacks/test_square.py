@@ -13,7 +13,7 @@ from trustml.attacks._losses import margin
 from trustml.attacks._square_moves import Hunt, stripes, tiles, to_a_dipole, to_a_wall
 from trustml.attacks._windows import plane_of
 from trustml.attacks.square import Schedule, square, standing
-from trustml.contracts import Access
+from trustml.contracts import Access, Norm
 from trustml.errors import BadOption, MethodFailed
 from trustml.randomness import keyed
 from trustml.threats import Lp
@@ -281,3 +281,22 @@ def test_either_wall_is_as_likely() -> None:
     for draw, wall in ((0.45, 0.6), (0.55, 0.4)):
         (patch,) = to_a_wall(hunt, plane, 0.3, torch.full((400, 3), draw))
         assert torch.allclose(patch.new, torch.tensor(wall))
+
+
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.1), ("l2", 1.0), ("l1", 6.0)])
+def test_every_point_that_is_asked_about_is_allowed(norm: Norm, epsilon: float) -> None:
+    """What is moved after it was asked about might be read otherwise; three channels share one ε."""
+    asked: list[Tensor] = []
+    net, x, _ = linear(3, (3, 8, 8))
+    with torch.no_grad():
+        net[1].bias[0] += 99  # nobody is ever fooled, so that all go on to the end
+
+    def model(points: Tensor) -> Tensor:
+        asked.append(points.clone())
+        return net(points)
+
+    own = torch.zeros(SAMPLES, dtype=torch.int64)
+    square(model, x, own, Lp(norm, epsilon), random=keyed(0, IDS), queries=150)
+    assert len(asked) == 150
+    for points in asked:
+        assert bool(Lp(norm, epsilon).contains(points, x).all())

@@ -285,7 +285,7 @@ def test_either_wall_is_as_likely() -> None:
 
 @pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.1), ("l2", 1.0), ("l1", 6.0)])
 def test_every_point_that_is_asked_about_is_allowed(norm: Norm, epsilon: float) -> None:
-    """What is moved after it was asked about might be read otherwise; three channels share one ε."""
+    """What is moved after it was asked about might be read otherwise. Channels share ε."""
     asked: list[Tensor] = []
     net, x, _ = linear(3, (3, 8, 8))
     with torch.no_grad():

@@ -13,6 +13,7 @@ from trustml.benchmarks import samples as on_disk
 from trustml.benchmarks.batch_rows import batch_rows
 from trustml.benchmarks.discipline import SAMPLES, Bench, Shard
 from trustml.benchmarks.judge import Exam, judged, shares
+from trustml.benchmarks.place import forget_peak, peak_mib
 from trustml.benchmarks.plan import Case, Plan
 from trustml.benchmarks.proved import proved
 from trustml.benchmarks.readings import clean_shares, mean_score, readings_of, steadied
@@ -100,8 +101,7 @@ def make_shard(case: Case, bench: Bench, shard: Shard) -> None:
     if name != case.name:
         exam = exam_of(bench.plan, bench.setting, case, bench.device)
         bench.memory["exam"] = case.name, exam
-    part, made = judged(exam, bench.setting.split.at(shard.what))
-    on_disk.write(part, bench.folder / shard.file, made)
+    _made(exam, shard.what, bench.folder / shard.file)
 
 
 def _certified(case: Case, blank: Record, bench: Bench) -> Record:
@@ -129,25 +129,22 @@ def _attacked(case: Case, blank: Record, bench: Bench, group: list[Record]) -> R
     exam = exam_of(bench.plan, bench.setting, case, bench.device, seen)
     untouched, batches = batches_of(exam, case, bench, group)
     seconds, notes = 0.0, [*exam.setting.notes, *_of_surrogates(found), *_of_readings(exam)]
-    if exam.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(exam.device)
+    peaks: list[float] = []
     with progress(case.name, sum(len(rows) for rows, _ in batches)) as advance:
         for rows, file in batches:
             made = _batch(exam, rows, file)
             seconds += made.seconds
             notes += made.notes
+            peaks += [] if made.peak_mib is None else [made.peak_mib]
             advance(len(rows))
     # From the disk, batch by batch: what is in memory does not grow with the number of samples.
     parts = chain(untouched, (on_disk.read(file)[0] for _, file in batches))
     digest, samples = gathered(parts, exam.setting.split.ids, home / SAMPLES)
-    peak = (
-        torch.cuda.max_memory_allocated(exam.device) / 2**20 if exam.device.type == "cuda" else None
-    )
     return replace(
         blank,
         scores=scores(samples, exam.setting.split.high - exam.setting.split.low, exam.norm)
         | on_average(exam, home / SAMPLES, bench),
-        cost=cost(samples, seconds, peak),
+        cost=cost(samples, seconds, max(peaks, default=None)),
         status="done",
         notes=tuple(dict.fromkeys([*notes, *_floor(samples, bench, group)])),
         samples=digest,
@@ -178,7 +175,14 @@ def _batch(exam: Exam, rows: torch.Tensor, file: Path) -> Made:
             known, made = on_disk.read(file)
             if torch.equal(known.ids, exam.setting.split.ids[rows]):
                 return made
+    return _made(exam, rows, file)
+
+
+def _made(exam: Exam, rows: torch.Tensor, file: Path) -> Made:
+    """Attack a batch, write its file and return how it was made."""
+    forget_peak(exam.device)
     part, made = judged(exam, exam.setting.split.at(rows))
+    made = replace(made, peak_mib=peak_mib(exam.device))
     on_disk.write(part, file, made)
     return made
 

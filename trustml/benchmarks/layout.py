@@ -106,7 +106,7 @@ class Layout:
 
 
 # How a file that is put together from parts says that it was made.
-MADE_OF_PARTS = json.dumps({"seconds": 0.0, "notes": []})
+MADE_OF_PARTS = json.dumps({"seconds": 0.0, "notes": [], "peak_mib": None})
 
 
 def end_of(content: bytes | bytearray) -> int:

@@ -17,7 +17,7 @@ from trustml import registry
 from trustml.benchmarks.crew import ended
 from trustml.benchmarks.discipline import Bench, Shard
 from trustml.benchmarks.exams import exam_of
-from trustml.benchmarks.place import exact_arithmetic, trustml_version
+from trustml.benchmarks.place import exact_arithmetic, forget_peak, peak_mib, trustml_version
 from trustml.benchmarks.plan import Case, Plan
 from trustml.benchmarks.setting import Setting, examined, placed, recorded_module, weights_file
 from trustml.contracts import Dataset, Record, Split
@@ -94,10 +94,7 @@ def versions() -> dict[str, str]:
 
 def packed(dataset: Dataset) -> Dataset:
     """Return the dataset with arrays for tensors: workers of one machine share their memory."""
-    names = ("train", "validation", "test")
-    parts = {name: _as(getattr(dataset, name), _array) for name in names}
-    outside = {name: _as(split, _array) for name, split in dataset.outside.items()}
-    return replace(dataset, **parts, outside=outside)
+    return _turned(dataset, _array)
 
 
 def unpacked(dataset: Dataset, *, own: bool) -> Dataset:
@@ -113,10 +110,7 @@ def unpacked(dataset: Dataset, *, own: bool) -> Dataset:
             warnings.simplefilter("ignore", UserWarning)  # that it is not to be written to
             return torch.from_numpy(array.copy() if own else array)
 
-    names = ("train", "validation", "test")
-    parts = {name: _as(getattr(dataset, name), tensor) for name in names}
-    outside = {name: _as(split, tensor) for name, split in dataset.outside.items()}
-    return replace(dataset, **parts, outside=outside)
+    return _turned(dataset, tensor)
 
 
 def make_shard(job: Job, parcel: Parcel, data: Dataset, case: Case, shard: Shard) -> Files:
@@ -167,8 +161,11 @@ def make_case(
             _lay(files, folder)
         bench = replace(_bench(job, home, data, folder, True), group=after)
         before = {path for path in folder.rglob("*") if path.is_file()}
+        forget_peak(bench.device)
         try:
             record = exam_of(case.kind).examined(case, blank, bench)
+            most = record.cost.peak_mib or peak_mib(bench.device)
+            record = replace(record, cost=replace(record.cost, peak_mib=most))
         except (UsageError, DiskFull, BrokenClaim):
             raise
         except TrustError as error:
@@ -276,5 +273,16 @@ def _array(tensor: torch.Tensor) -> Any:
     return tensor.detach().cpu().contiguous().numpy()
 
 
-def _as(split: Split, turned: Callable[[Any], Any]) -> Split:
-    return replace(split, x=turned(split.x), y=turned(split.y), ids=turned(split.ids))
+def _turned(dataset: Dataset, way: Callable[[Any], Any]) -> Dataset:
+    """Return the dataset with something else for each tensor."""
+
+    def turned(split: Split) -> Split:
+        return replace(split, x=way(split.x), y=way(split.y), ids=way(split.ids))
+
+    return replace(
+        dataset,
+        train=turned(dataset.train),
+        validation=turned(dataset.validation),
+        test=turned(dataset.test),
+        outside={name: turned(split) for name, split in dataset.outside.items()},
+    )

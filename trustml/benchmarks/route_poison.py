@@ -107,7 +107,11 @@ def recorded_models(
 
 
 def bad_data(case: Case, bench: Bench, poison: Choice) -> tuple[Dataset, Trigger]:
-    """Return the data with its training split poisoned, and the trigger, if there is one."""
+    """Return the data with their training split poisoned, and the trigger, if there is one.
+
+    Raises:
+        MethodFailed: the poison raised, or returned something that is no split.
+    """
     train = bench.dataset.train
     with blaming(f"poison {poison.plugin.name}"):
         bad, trigger = poison.plugin.function(

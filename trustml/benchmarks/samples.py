@@ -50,17 +50,18 @@ class Samples:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def at(self, rows: Tensor) -> "Samples":
+    def at(self, rows: Tensor | slice) -> "Samples":
         """Return the given rows."""
         return Samples(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What it took to make samples: the attack's seconds, and what is to be said of it."""
+    """What it took to make samples: the attack's seconds, a GPU's memory, what is to be said."""
 
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    peak_mib: float | None = None
 
 
 def sealed(
@@ -108,7 +109,7 @@ def read(path: Path) -> tuple[Samples, Made]:
         tensors = load(content)
         whole = tensors.pop(SEAL).numpy().tobytes() == seal_of(content)
         facts = json.loads(header_of(content)["__metadata__"]["made"])
-        made = Made(float(facts["seconds"]), tuple(facts["notes"]))
+        made = Made(float(facts["seconds"]), tuple(facts["notes"]), facts.get("peak_mib"))
         samples = Samples(**tensors)
     except FileNotFoundError as error:
         raise BrokenClaim(f"{path} is missing") from error

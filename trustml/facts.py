@@ -5,12 +5,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, get_args, get_type_hints
 
-from trustml.contracts import Interface, Measure, Stage, Via
+from trustml.catalogue import ROOMS
+from trustml.contracts import Interface, Kind, Measure, Stage, Via
 from trustml.errors import UnknownName, UsageError
 from trustml.options import Option, training_options
 
 _LISTS = {"stage": get_args(Stage), "via": get_args(Via)}
 _TOLD = ("beaten_by", "does_not_stop", "knows")
+
+assert set(ROOMS) == set(get_args(Kind))
 
 
 def check_facts(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from trustml import contracts
 from trustml.catalogue import ROOMS, built_in_names
@@ -42,8 +42,9 @@ class Plugin:
 
 
 _plugins: dict[tuple[str, str], Plugin] = {}
+_files: list[ModuleType] = []
+_guest_state: dict[EntryPoint, str] = {}
 _guest = ""
-
 A = TypeVar("A", bound=contracts.Attack)
 At = TypeVar("At", bound=contracts.Attribution)
 D = TypeVar("D", bound=contracts.Detector | contracts.FrontEnd)
@@ -221,10 +222,6 @@ def load_file(path: str) -> None:
     _files.append(module)
 
 
-_files: list[ModuleType] = []
-_guest_state: dict[EntryPoint, str] = {}
-
-
 def _load_guest(point: EntryPoint) -> str:
     """Import one guest once; return "" or why it did not load."""
     if point not in _guest_state:
@@ -245,8 +242,7 @@ def _load_guest_of(name: str) -> None:
     package, points = name.split("/")[0], entry_points(group=GROUP)
     if package not in points.names:
         raise UnknownName.of("plugin package", package, points.names)
-    points = points.select(name=package)
-    reasons = [reason for point in points if (reason := _load_guest(point))]
+    reasons = [why for point in points.select(name=package) if (why := _load_guest(point))]
     if reasons:
         raise UsageError(f"plugin package {package!r} does not load: {'; '.join(reasons)}")
 
@@ -302,6 +298,3 @@ def _prefix(function: Callable[..., Any]) -> str:
     owners = [p.name for p in entry_points(group=GROUP) if p.module.split(".")[0] == top]
     owner = _guest if _guest in owners or not owners else owners[0]
     return f"{owner}/" if owner else ""
-
-
-assert set(ROOMS) == set(get_args(Kind))

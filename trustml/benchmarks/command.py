@@ -12,6 +12,7 @@ from trustml.options import write
 _WORDS = {
     "attributions": "attribution",
     "attacks": "attack",
+    "corruptions": "corruption",
     "countermeasures": "countermeasure",
     "defenses": "defense",
     "detectors": "detector",

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from trustml import registry
+from trustml.benchmarks.corruption import CORRUPTION
 from trustml.benchmarks.detection import DETECTION
 from trustml.benchmarks.discipline import Discipline
 from trustml.benchmarks.explanation import EXPLANATION
@@ -17,7 +18,9 @@ from trustml.contracts import Dataset
 from trustml.errors import BadOption
 from trustml.recipes import read_recipe
 
-EXAMS: tuple[Discipline, ...] = (ROBUSTNESS, DETECTION, EXPLANATION, STEALING, ROUTES, INSPECTION)
+EXAMS: tuple[Discipline, ...] = (
+    ROBUSTNESS, CORRUPTION, DETECTION, EXPLANATION, STEALING, ROUTES, INSPECTION
+)  # fmt: skip
 
 
 def checked(plan: Plan) -> Plan:
@@ -38,7 +41,7 @@ def checked(plan: Plan) -> Plan:
     if not asked:
         raise BadOption(
             "nothing to examine by: name an --attack, --detector, --attribution, --stealer, "
-            "--route, --poison or --inspection"
+            "--route, --poison, --inspection or --corruption"
         )
     for exam in asked:
         plan = exam.checked(plan)

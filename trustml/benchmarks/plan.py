@@ -46,6 +46,8 @@ class Plan:
         poisons: ways to tamper with the training data.
         defenses: safeguards that are set against each of them, each a chain or a monitor.
         inspections: searches for a backdoor in each model, as it is and after each poison.
+        corruptions: what weather, cameras and storage do to the test pictures, or all of it.
+        corruption_baseline: recipe of the model by whose errors errors are divided; none is no one.
         controls: honest models of the same recipe that it is compared with.
         controls_of: recipe of the honest models; none is the model's own, or one for its kind of
             inputs where it is deployed and cannot be trained anew.
@@ -89,6 +91,8 @@ class Plan:
     poisons: tuple[str, ...] = ()
     defenses: tuple[str, ...] = ()
     inspections: tuple[str, ...] = ()
+    corruptions: tuple[str, ...] = ()
+    corruption_baseline: str = ""
     controls: int = 20
     controls_of: str = ""
     outside: tuple[str, ...] = ()

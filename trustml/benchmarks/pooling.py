@@ -15,7 +15,7 @@ POOLED = "pooled"
 # Of a 95 % interval, its half width is so many standard deviations.
 _WIDTH = 1.959963984540054
 # How scores begin that are no shares.
-_UNBOUNDED = ("median ", "delay ", "latency ", "review ", "deviations")
+_UNBOUNDED = ("median ", "relative ", "delay ", "latency ", "review ", "deviations")
 # What is yes or no of each model, so that seeds are counted; and what has no mean.
 _COUNTED, _NAMED = ("alarm raised", "target named"), "oddest class"
 

@@ -114,6 +114,18 @@ from trustml.errors import UsageError
     help="Search for a backdoor, as name:key=value,…, or all; of each --poison too (repeat).",
 )
 @click.option(
+    "--corruption",
+    "corruptions",
+    multiple=True,
+    help="Weather, blur, noise or storage, as a name, or all 15; at five severities (repeat).",
+)
+@click.option(
+    "--corruption-baseline",
+    default="",
+    metavar="MODEL",
+    help="Recipe of the model by whose errors these are divided.",
+)
+@click.option(
     "--controls",
     default=20,
     show_default=True,

@@ -28,7 +28,10 @@ from trustml.reports.tables import console
 from trustml.reports.theft_figure import theft_picture
 
 # What a plan can ask for, and what it is asked for where it names nothing.
-_EXAMS = ("attacks", "detectors", "attributions", "stealers", "routes", "poisons", "inspections")
+_EXAMS = (
+    "attacks", "detectors", "attributions", "stealers", "routes", "poisons", "inspections",
+    "corruptions",
+)  # fmt: skip
 # So many pictures are named.
 _SHOWN = 6
 _STRONGEST, _NEAREST = "strongest", "fmn"

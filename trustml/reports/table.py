@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trustml.contracts import Record, Score
+from trustml.reports.corruption_table import corruption_tables
 from trustml.reports.detector_table import detector_tables
 from trustml.reports.explanation_table import explanation_tables
 from trustml.reports.inspection_table import inspection_tables
@@ -31,6 +32,7 @@ _TABLES: dict[str, Tables] = {
     "seen": service_tables,
     "victim": theft_tables,
     "controls": inspection_tables,
+    "corruptions": corruption_tables,
 }
 
 

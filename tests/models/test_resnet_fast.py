@@ -12,6 +12,7 @@ from torch.nn.functional import unfold
 
 from trustml.access import Handed
 from trustml.attacks.pgd import pgd
+from trustml.benchmarks.place import arithmetic
 from trustml.contracts import Access, Domain, OwnCourse, Split, Training
 from trustml.defenses.fast_adversarial_training import fast_adversarial_training
 from trustml.defenses.weight_averaging import weight_averaging
@@ -276,3 +277,16 @@ def test_nine_pixels_are_enough() -> None:
     """9 → 8 whitened → 4 → 2 → 1."""
     x: Tensor = torch.rand(2, 1, 9, 12)
     assert resnet_fast(Domain((1, 9, 12), 3)).eval()(x).shape == (2, 3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+def test_on_a_gpu_equal_seeds_are_equal_weights() -> None:
+    """In reduced precision, too, where cuDNN takes algorithms that repeat; and it learns."""
+    weights = []
+    for _ in range(2):
+        module = small().cuda()
+        with arithmetic():
+            fit(module, stripes(256), stripes(64, 1), TRAINING, 0)
+        weights.append(torch.cat([p.detach().flatten() for p in module.parameters()]))
+    assert torch.equal(weights[0], weights[1])
+    assert evaluate(module, stripes(100, 2).to("cuda"))[1] >= 0.95

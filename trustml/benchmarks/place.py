@@ -143,7 +143,8 @@ def _switches() -> list[tuple[Any, str]]:
 
     Both are to say the same: torch raises where somebody reads the older ones and they differ.
     """
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
     older = [(matmul, "allow_tf32"), (cudnn, "allow_tf32")]
     if not hasattr(matmul, "fp32_precision"):
         return older

@@ -37,12 +37,15 @@ def fast_course(
     rate, decay = training.learning_rate * scale, training.weight_decay * scale
     quick = {id(part.bias) for part in module.modules() if isinstance(part, nn.BatchNorm2d)}
     weights = [weight for weight in module.parameters() if weight.requires_grad]
+    # Decay by itself: a step takes the same share of a weight whatever its group's rate.
     groups = [
-        {"params": [w for w in weights if (id(w) in quick) == fast], "lr": own}
+        {
+            "params": [weight for weight in weights if (id(weight) in quick) == fast],
+            "lr": own,
+            "weight_decay": decay / own,
+        }
         for fast, own in ((False, rate), (True, rate * BIAS_RATE))
     ]
-    # Decay by itself: a step takes the same share of a weight whatever its group's rate.
-    groups = [{**group, "weight_decay": decay / float(group["lr"])} for group in groups]
     fused = train.x.device.type in ("cpu", "cuda")
     sgd = torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=True, fused=fused)
     rates = torch.optim.lr_scheduler.LambdaLR(sgd, lambda step: triangle(step, steps))

@@ -122,7 +122,8 @@ class FastNet(nn.Module):
         filters = (directions / (variances.clamp_min(0) + FLOOR).sqrt()).T
         filters = filters.reshape(len(filters), *self.whiten.weight.shape[1:])
         self.whiten.weight.copy_(torch.cat([filters, -filters]))
-        self.whiten.bias.zero_()
+        if self.whiten.bias is not None:
+            self.whiten.bias.zero_()
 
     def _read(self, x: Tensor) -> Tensor:
         maps: Tensor = self.body(self.whiten((x - self.mean) / self.spread))

@@ -24,6 +24,32 @@ def test_it_reaches_the_best_pattern_and_not_more(share: float, won: bool) -> No
     assert bool((model(moved).argmax(1) == 1).all()) == won
 
 
+@pytest.mark.parametrize("method", ["gradient", "deepfool"])
+@pytest.mark.parametrize(("share", "won"), [(0.95, True), (1.05, False)])
+def test_it_reaches_the_best_pattern_in_l2(share: float, won: bool, method: str) -> None:
+    """The longest way along w: eps · √D · ‖w‖₂ is added to the sum at most."""
+    split, most = mail(), 0.05 * 6 * float(WEIGHTS.norm())
+    model = Weighing(WEIGHTS, GRAY + share * most)
+    change = scanner_pattern(
+        model, split, random=numbers(split), epsilon=0.05, norm="l2", method=method
+    )
+    moved = change(split.x, split.y, numbers(split))
+    assert float((moved - split.x)[0].norm()) <= 0.05 * 6 * (1 + 1e-5)
+    assert torch.allclose(moved - split.x, (moved - split.x)[:1].expand_as(moved)), "one for all"
+    assert bool((model(moved).argmax(1) == 1).all()) == won
+
+
+@pytest.mark.parametrize(("share", "won"), [(0.95, True), (1.05, False)])
+def test_gathered_moves_reach_the_best_pattern_too(share: float, won: bool) -> None:
+    """All mail is the same, so one least move, along sign(w), is all that it takes."""
+    split = mail()
+    model = Weighing(WEIGHTS, GRAY + share * MOST)
+    change = scanner_pattern(model, split, random=numbers(split), epsilon=0.1, method="deepfool")
+    moved = change(split.x, split.y, numbers(split))
+    assert float((moved - split.x).abs().max()) <= 0.1 + 1e-6
+    assert bool((model(moved).argmax(1) == 1).all()) == won
+
+
 def test_it_goes_past_the_gate_too() -> None:
     """What is near the border goes to a person: the sum must pass it by `near`, and can."""
     split = mail()

@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -189,3 +190,14 @@ def test_a_model_that_does_not_fit_fails_its_cases_in_one_line(
     assert {record.status for record in records} == {"failed"}
     assert all("CUDA out of memory" in record.reason for record in records[:1])
     assert not any("\n" in record.reason for record in records)
+
+
+def test_a_torch_with_the_older_words_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before 2.9 a product's precision has one word."""
+    older = SimpleNamespace(allow_tf32=True)
+    monkeypatch.setattr(torch.backends.cuda, "matmul", older)
+    assert _is_tf32()
+    with arithmetic():
+        assert older.allow_tf32 is False
+        assert place(CPU)["tf32"] is False
+    assert older.allow_tf32 is True

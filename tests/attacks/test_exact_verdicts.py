@@ -20,6 +20,7 @@ EVERYWHERE = float("inf")
 SHORT: dict[str, dict[str, Any]] = {
     "autoattack": {"queries": 100, "steps": 20},
     "boundary": {"queries": 500},
+    "brendel_bethge": {"steps": 60},
     "carlini_wagner": {"steps": 60, "searches": 6},
     "ead": {"steps": 60},
     "rays": {"queries": 500},
@@ -27,8 +28,9 @@ SHORT: dict[str, dict[str, Any]] = {
     "simba": {"queries": 100},
     "square": {"queries": 200},
 }
-# It is for affine models alone, and says so.
-PLUGINS = [plugin for plugin in all_of("attack") if plugin.name != "linear_exact"]
+# They are for affine models alone, and for models with features, and say so.
+ELSEWHERE = ("linear_exact", "feature_adversary")
+PLUGINS = [plugin for plugin in all_of("attack") if plugin.name not in ELSEWHERE]
 EVERY = [(p.name, norm) for p in PLUGINS for norm in p.facts["norms"]]
 NEAREST = [(p.name, norm) for p in PLUGINS for norm in p.facts["norms"] if p.facts["minimum_norm"]]
 # They go to the first border that they meet, or see no more than labels.

@@ -9,12 +9,15 @@ from trustml.randomness import keyed
 from trustml.threats import Lp
 
 
-@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
 @pytest.mark.parametrize("aimed", [False, True], ids=["away", "aimed"])
 def test_it_comes_to_the_border_of_a_linear_model(norm: str, aimed: bool) -> None:
-    """The normal is w everywhere, so labels of all turns add up; along w the border is nearest."""
+    """The normal is w everywhere, so labels of all turns add up; along w the border is nearest.
+
+    In L1 it is so along the steepest entry, which few labels tell from the next.
+    """
     options = {"queries": 2000, "lowest": 1.0, "aimed": aimed}
-    assert fooled("geoda", norm, 1.15, **options) == 1.0
+    assert fooled("geoda", norm, 1.15, **options) >= (0.7 if norm == "l1" else 1.0)
     assert fooled("geoda", norm, 0.99, **options) == 0.0
 
 

@@ -25,7 +25,7 @@ _BISECTIONS, _RADIUS, _FAR = 12, 0.1, (1.0, 1.5, 3.0)
 @attack(
     source="Rahmati et al. 2020, arXiv:2003.06468",
     needs=Access.LABELS,
-    norms=("l2", "linf"),
+    norms=("l2", "linf", "l1"),
     minimum_norm=True,
 )
 def geoda(
@@ -43,8 +43,9 @@ def geoda(
 ) -> Tensor:
     """Return the nearest misread points (B, *S) that were met on ways along estimated normals.
 
-    Labels around the point on the border show its normal; where the way from x along that (in Linf,
-    along its signs) is misread, is the next point. Each normal takes √t times as many labels.
+    Labels around the point on the border show its normal; where the way from x along that is
+    misread, is the next point. In Linf the way is along its signs, in L1 along its steepest entry
+    to the wall, then the next. Each normal takes √t times as many labels.
 
     Args:
         model: gives labels.
@@ -102,21 +103,53 @@ def _normal(oracle: Oracle, trail: Trail, moves: Tensor, threat: Threat) -> Tens
 
 def _onward(oracle: Oracle, trail: Trail, normal: Tensor, threat: Threat) -> Trail:
     """Return the trail at the border along the normal from x, where that is misread."""
-    size = normal.square().sum(1, keepdim=True).sqrt()
-    way = normal.sign() if threat.norm == "linf" else normal / size.clamp_min(1e-300)
-    far, open_ = trail.best.clone(), torch.arange(len(way), device=way.device)
-    won = torch.zeros_like(open_) > 0
+    far, open_ = trail.best.clone(), torch.arange(len(normal), device=normal.device)
+    reach = torch.zeros_like(trail.distance)
     for times in _FAR:
-        length = (times * trail.distance)[open_, None]
-        tried = (trail.x.double().flatten(1)[open_] + way[open_] * length).to(far.dtype)
-        tried = tried.view_as(far[open_]).clamp(threat.low, threat.high)
+        length = (times * trail.distance)[open_]
+        tried = _along(trail.x[open_], normal[open_], length, threat)
         good = oracle(tried, trail.rows[open_])
-        far[open_[good]], won[open_[good]] = tried[good], True
+        far[open_[good]], reach[open_[good]] = tried[good], length[good]
         open_ = open_[~good]
         if not len(open_):
             break
+    won = reach > 0
     rows = won.nonzero()[:, 0]
     if len(rows):
         part = take(trail, rows)
-        far[rows] = bisected(oracle, part.rows, part.x, far[rows], threat.norm, _BISECTIONS)
+        if threat.norm == "l1":
+            far[rows] = _halved(oracle, part, normal[rows], reach[rows], threat)
+        else:
+            far[rows] = bisected(oracle, part.rows, part.x, far[rows], threat.norm, _BISECTIONS)
     return trail.to(torch.where(like(won, far), far, trail.point), threat.norm)
+
+
+def _along(x: Tensor, normal: Tensor, length: Tensor, threat: Threat) -> Tensor:
+    """Return the points (B, *S) of the box as far as `length` (B,) from x along the normals."""
+    start = x.double().flatten(1)
+    if threat.norm == "l1":
+        room = torch.where(normal > 0, threat.high - start, start - threat.low)
+        order = normal.abs().argsort(dim=1, descending=True, stable=True)
+        room = room.gather(1, order)
+        before = room.cumsum(1) - room
+        size = torch.minimum((length[:, None] - before).clamp_min(0), room)
+        move = torch.zeros_like(start).scatter_(1, order, size) * normal.sign()
+    elif threat.norm == "linf":
+        move = normal.sign() * length[:, None]
+    else:
+        size = normal.square().sum(1, keepdim=True).sqrt().clamp_min(1e-300)
+        move = normal / size * length[:, None]
+    point = (start + move).to(x.dtype).view_as(x)
+    return point.clamp(threat.low, threat.high)
+
+
+def _halved(oracle: Oracle, trail: Trail, normal: Tensor, length: Tensor, threat: Threat) -> Tensor:
+    """Return the misread points (B, *S) nearest to x on the ways along the normals."""
+    near, held = torch.zeros_like(length), _along(trail.x, normal, length, threat)
+    for _ in range(_BISECTIONS):
+        middle = (near + length) / 2
+        tried = _along(trail.x, normal, middle, threat)
+        won = oracle(tried, trail.rows)
+        held = torch.where(like(won, held), tried, held)
+        near, length = torch.where(won, near, middle), torch.where(won, middle, length)
+    return held

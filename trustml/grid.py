@@ -67,7 +67,7 @@ def reachable(threat: Lp) -> Lp:
     return replace(threat, epsilon=edge if isinstance(threat.epsilon, Tensor) else float(edge))
 
 
-def check_radius(threat: Lp) -> None:
+def check_radius(threat: Threat) -> None:
     """Check that the ball holds more of the grid than its centre.
 
     Raises:

@@ -178,7 +178,7 @@ def _check_grid(plan: Plan, dataset: Dataset) -> None:
     test = examined(plan, dataset.test)
     for norm in plan.norms:
         for epsilon in epsilons_of(plan, norm, dataset):
-            check_radius(Lp(norm, epsilon, test.low, test.high))
+            check_radius(beyond.threat(norm, epsilon, test.low, test.high, False))
     check_on_grid(test.x, Lp("linf", 0.0, test.low, test.high), plan.data.split(":")[0])
 
 

@@ -112,9 +112,9 @@ def test_lost_workers_change_nothing(tmp_path: Path, whole: list[Record]) -> Non
 
 @pytest.mark.slow
 def test_a_lost_driver_loses_nothing(tmp_path: Path, whole: list[Record]) -> None:
-    """The driver is killed at random moments; the last one, resumed, ends with the same records."""
+    """Five drivers are killed at random moments; the last, resumed, ends with the same records."""
     run, chance = tmp_path / "run", random.Random(1)
-    for _ in range(4):
+    for _ in range(5):
         begun = (run / PLAN).exists()
         words = ("--resume", str(run)) if begun else (*WORDS, "--out", str(run))
         done = _bench(*words, "--executor", "ray", "--workers", "2")
@@ -162,3 +162,28 @@ def test_who_is_to_work_is_checked() -> None:
         crew("ray", -1)
     with pytest.raises(BadOption, match="executor ray"):
         crew("local", 2)
+
+
+@pytest.mark.slow
+def test_a_machine_of_a_cluster_is_lost(tmp_path: Path, whole: list[Record]) -> None:
+    """Two machines, as Ray sees it; one goes while it works, and what it had is done again."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        second = cluster.add_node(num_cpus=1)
+        run = tmp_path / "run"
+        done = subprocess.Popen(
+            [sys.executable, "-m", "trustml", "bench", *WORDS, "--out", str(run), "--executor",
+             "ray"],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_ADDRESS": cluster.address},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        while done.poll() is None and not list(run.rglob("batches/*")):
+            time.sleep(0.05)
+        assert done.poll() is None, "it was at work"
+        cluster.remove_node(second, allow_graceful=False)
+        assert done.wait() == 0
+    finally:
+        cluster.shutdown()
+    assert _timeless(harness.finished(run)) == whole

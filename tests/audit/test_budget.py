@@ -117,9 +117,13 @@ def test_the_estimate_has_the_wire_and_the_rate_in_it() -> None:
     assert seconds(item, SERVED, Pace(0.01, 0.1)) == pytest.approx(there * 0.01)
     held = seconds(item, SERVED, Pace(1e-6, 1e-6, rate=10.0, batch=16))
     assert held == pytest.approx(there / 16 / 10)
-    # A thief may ask for one input after the other: the way there and back counts for each.
+    # A thief may ask for one input after the other: the way there and back counts for each of its
+    # 2,000 queries, and not for what its copy is judged by.
     item = Item(STEALING, STEALING.plan(Plan(("x",)), SERVED))
-    assert seconds(item, SERVED, Pace(0.01, 0.1)) == pytest.approx(work(item, SERVED)[0] * 0.1)
+    rest = work(item, SERVED)[0] - 2000
+    assert seconds(item, SERVED, Pace(0.01, 0.1)) == pytest.approx(2000 * 0.1 + rest * 0.01)
+    held = seconds(item, SERVED, Pace(1e-6, 1e-6, rate=10.0, batch=16))
+    assert held == pytest.approx((2000 + rest / 16) / 10)
 
 
 @pytest.mark.slow

@@ -60,7 +60,8 @@ def test_mlflow_is_audited_whole(venvs: Path, tmp_path: Path, data: Dataset, ans
     if answers == "predict_proba":
         _is_a_regression_that_shows_probabilities(lines)
         return
-    assert [f["case"] for f in lines["black_box"]["findings"]] == ["rays-linf-0.1"]
+    (asked,) = lines["black_box"]["findings"]
+    assert "rays" in asked["case"]
     assert lines["stealing"]["findings"][0]["score"]["value"] > 0.9
     assert "labels only" in lines["doubt"]["reason"]
 

@@ -70,9 +70,12 @@ def work(item: Item, subject: Subject) -> tuple[float, float]:
 def seconds(item: Item, subject: Subject, pace: Pace) -> float:
     """Return how long a section takes at most, by the pace and by the rate that a server allows."""
     there, back = work(item, subject)
-    alone = item.section.alone
-    taken = there * (pace.alone if alone else pace.together) + back * pace.back
-    if item.plan is None or not pace.rate:
+    if item.plan is None:
+        return 0.0
+    alone = item.plan.budget if item.section.alone else 0
+    together = there - alone
+    taken = alone * pace.alone + together * pace.together + back * pace.back
+    if not pace.rate:
         return taken
-    rows = 1 if alone else min(pace.batch, subject.inputs(item.plan))
-    return max(taken, there / rows / pace.rate)
+    rows = min(pace.batch, subject.inputs(item.plan))
+    return max(taken, (alone + together / rows) / pace.rate)

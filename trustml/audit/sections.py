@@ -65,7 +65,7 @@ class Section:
             NotApplicable with the reason where it cannot examine such a model.
         judged: the findings of its records.
         passes: at most so many forward and backward passes of single inputs, for an estimate.
-        alone: whether inputs may be asked about one by one, and not many at once.
+        alone: whether the queries of its budget may be asked one by one, and not many at once.
     """
 
     name: str

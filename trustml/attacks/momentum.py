@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from trustml.attacks._ascent import Ascent, ascend, begin_ascent, in_ball
-from trustml.attacks._descent import unit
 from trustml.attacks._losses import LOSSES, LossName
 from trustml.attacks._pursuit import Loss, Quarry, Seen, at_rest, look, pursue, untouched
 from trustml.attacks._views import blurred, check_images, shrunk
 from trustml.attacks.pgd import step_length
 from trustml.contracts import Access, Classifier, Random, Threat
 from trustml.errors import BadOption
-from trustml.geometry import diameter
+from trustml.geometry import diameter, like
 from trustml.registry import attack
 
 # Neighbours of variance tuning are so many budgets away at most (Wang & He 2021, β).
@@ -140,7 +139,12 @@ def _advance(walk: Coasting, seen: Seen, quarry: Quarry, style: Style) -> Coasti
 
 def _moved(walk: Coasting, seen: Seen, quarry: Quarry, decay: float) -> Coasting:
     """Return the walk one steepest step along its velocity further."""
-    velocity = decay * walk.velocity + seen.gradient[0].numel() * unit(seen.gradient, "l1")
+    slope = seen.gradient
+    size = torch.linalg.vector_norm(slope.flatten(1), ord=1, dim=1, dtype=torch.float64)
+    share = slope[0].numel() / size.clamp_min(torch.finfo(slope.dtype).tiny)
+    velocity = slope * like(share.to(slope.dtype), slope)
+    if decay:
+        velocity.add_(walk.velocity, alpha=decay)
     ascent = ascend(walk.ascent, replace(seen, gradient=velocity), quarry)
     return replace(
         walk, point=ascent.point, ascent=ascent, velocity=velocity, step=walk.step + 1
@@ -158,6 +162,8 @@ def _see(model: Classifier, walk: Coasting, quarry: Quarry, style: Style) -> tup
     """Return what the point shows, with the slope of the style; the walk learns of neighbours."""
     first, around = walk.step * (style.variance + 1), walk.around
     seen = _viewed(model, walk.point, quarry, style, first)
+    if not (style.variance or style.diversity):
+        return walk, seen
     if style.variance:
         near = torch.zeros_like(around)
         for number in range(1, style.variance + 1):
@@ -173,6 +179,8 @@ def _see(model: Classifier, walk: Coasting, quarry: Quarry, style: Style) -> tup
 def _viewed(model: Classifier, point: Tensor, quarry: Quarry, style: Style, draw: int) -> Seen:
     """Return what views of the points show; the slope is that of all of them together."""
     low, high = quarry.threat.low, quarry.threat.high
+    if style.scales == 1 and not (style.diversity or style.translation):
+        return look(model, point, quarry, style.loss)
     seen = []
     for scale in range(style.scales):
         shown = point + (1 - 0.5**scale) * (low - point)

@@ -30,6 +30,7 @@ class Plan:
         seeds: how many models of one recipe are trained and examined, with seeds one after another.
         limit: only the first that many test samples; 0 is all.
         shard: (index, count): only every count-th sample, beginning with index.
+        batch_size: samples in flight; 0 is as many as the device has room for (512 on a CPU).
         order: "given" or "reversed" order of the samples; verdicts do not depend on it.
         budget: forward passes a sample at most for each attack, queries in all for each stealer; 0
             is no bound.
@@ -58,6 +59,7 @@ class Plan:
             each of `epsilons`.
         indicators: whether to look for signs that the attacks, not the model, are what is strong.
         precision: of the search; verdicts are always made in float32.
+        deterministic: only operations of torch whose sums have a fixed order.
         surrogates: models that attacks see in the place of each of `models`, trained on the same
             data with other seeds; the attacked model itself only judges what comes of it.
         eot: how often a model that answers at random is asked: attacks average as many losses, and
@@ -101,6 +103,7 @@ class Plan:
     precision: Precision = "auto"
     surrogates: tuple[str, ...] = ()
     grid: Grid = "none"
+    deterministic: bool = False
     eot: int = 0
     device: str = "auto"
     data_dir: str | None = None
@@ -210,7 +213,7 @@ def check_common(plan: Plan) -> None:
         if getattr(plan, word) not in get_args(choices):
             raise UnknownName.of(word, getattr(plan, word), get_args(choices))
     check_seed(plan.seed)
-    for name, least in (("limit", 0), ("batch_size", 1), ("budget", 0), ("seeds", 1), ("eot", 0)):
+    for name, least in (("limit", 0), ("batch_size", 0), ("budget", 0), ("seeds", 1), ("eot", 0)):
         if getattr(plan, name) < least:
             raise BadOption(
                 f"--{name.replace('_', '-')} must be {least} or more, not {getattr(plan, name)}"

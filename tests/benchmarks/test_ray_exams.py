@@ -1,6 +1,6 @@
 """Every exam by Ray: where a case is made apart, its record and its files are those made here."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -11,7 +11,7 @@ import torch
 from trustml.access import frozen
 from trustml.benchmarks import samples as on_disk
 from trustml.benchmarks.batch_rows import batch_rows
-from trustml.benchmarks.discipline import SAMPLES, Bench, Shard
+from trustml.benchmarks.discipline import SAMPLES, Bench
 from trustml.benchmarks.judge import Exam, judged, shares
 from trustml.benchmarks.place import forget_peak, peak_mib
 from trustml.benchmarks.plan import Case, Plan
@@ -74,34 +74,6 @@ def exam_of(
         grid=plan.grid != "none", readings=readings_of(setting, plan.eot, device),
         eot=max(readings_of(seen or setting, plan.eot, device), 1),
     )  # fmt: skip
-
-
-def shards(case: Case, bench: Bench) -> list[Shard]:
-    """Return the batches of an attack; a certificate has none.
-
-    Raises:
-        NotApplicable: the attack needs more than the model shows.
-    """
-    if case.kind != "attack":
-        return []
-    exam = exam_of(bench.plan, bench.setting, case, bench.device)
-    group = [r for r in bench.group if case.threat.items() <= r.threat.items()]
-    _, batches = batches_of(exam, case, bench, group)
-    return [Shard(str(file.relative_to(bench.folder)), rows) for rows, file in batches]
-
-
-def make_shard(case: Case, bench: Bench, shard: Shard) -> None:
-    """Attack one batch and write its file.
-
-    Raises:
-        MethodFailed: the attack raised, or broke its contract.
-    """
-    # Kept from batch to batch: on a GPU it holds the passes that are replayed.
-    name, exam = bench.memory.get("exam", ("", None))
-    if name != case.name:
-        exam = exam_of(bench.plan, bench.setting, case, bench.device)
-        bench.memory["exam"] = case.name, exam
-    _made(exam, shard.what, bench.folder / shard.file)
 
 
 def _certified(case: Case, blank: Record, bench: Bench) -> Record:
@@ -175,11 +147,15 @@ def _batch(exam: Exam, rows: torch.Tensor, file: Path) -> Made:
             known, made = on_disk.read(file)
             if torch.equal(known.ids, exam.setting.split.ids[rows]):
                 return made
-    return _made(exam, rows, file)
+    return made_batch(exam, rows, file)
 
 
-def _made(exam: Exam, rows: torch.Tensor, file: Path) -> Made:
-    """Attack a batch, write its file and return how it was made."""
+def made_batch(exam: Exam, rows: torch.Tensor, file: Path) -> Made:
+    """Attack a batch, write its file and return how it was made.
+
+    Raises:
+        TrustError: the attack failed, or broke its contract.
+    """
     forget_peak(exam.device)
     part, made = judged(exam, exam.setting.split.at(rows))
     made = replace(made, peak_mib=peak_mib(exam.device))

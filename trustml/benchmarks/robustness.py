@@ -8,7 +8,8 @@ from typing import get_args
 from trustml import beyond, registry
 from trustml.benchmarks import samples as on_disk
 from trustml.benchmarks.attack_claims import check_claims
-from trustml.benchmarks.attacked import examine, make_shard, shards
+from trustml.benchmarks.attack_shards import make_shard, shards
+from trustml.benchmarks.attacked import examine
 from trustml.benchmarks.discipline import Apart, Discipline
 from trustml.benchmarks.plan import Case, Plan, anywhere, labels, unique
 from trustml.benchmarks.setting import examined

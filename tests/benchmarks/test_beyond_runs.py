@@ -61,7 +61,7 @@ def test_a_run_is_judged_recorded_verified_and_cannot_be_forged(
     assert f"{measure} ≤" in shown.get()
     case = records[1].case
     _forge(place, case)
-    with pytest.raises(BrokenClaim, match="sample 0 .* is outside its ball"):
+    with pytest.raises(BrokenClaim, match=r"sample 0 .* is outside its ball"):
         list(verify(place))
 
 

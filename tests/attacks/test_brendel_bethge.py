@@ -137,6 +137,21 @@ def test_an_ellipse(norm: Norm) -> None:
     assert bool((far <= least * 1.01).all())
 
 
+def test_steps_end_beyond_a_flat_border() -> None:
+    """From beyond it a step goes 0.9 of the way to the border, so no look of the walk is lost."""
+    leads: list[Tensor] = []
+
+    def flat(z: Tensor) -> Tensor:
+        lead = z[:, 0] + 2 * z[:, 1] - 1.7
+        leads.append(lead.detach())
+        return torch.stack([torch.zeros_like(lead), lead], 1)
+
+    x, y = torch.tensor([[0.3, 0.4], [0.1, 0.5]]).double(), torch.zeros(2, dtype=torch.long)
+    brendel_bethge(flat, x, y, Lp("l2", float("inf")), random=keyed(0, y), steps=12)
+    # The last 8 looks halve the way back; of the 12 before them the first are above rounding.
+    assert all(bool((lead > 0).all()) for lead in leads[-20:-14])
+
+
 def test_where_slopes_lead_nowhere_a_start_is_drawn() -> None:
     """Steps have no slope to follow far from the border; noise finds the other side."""
 

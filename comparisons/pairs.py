@@ -158,7 +158,7 @@ def art(called: str, softmax: bool = False, **options: Any) -> Run:
                 bench.model, loss, shape, 10, clip_values=(0.0, 1.0), device_type="cpu"
             )
             attack = getattr(evasion, called)(model, **filled(options, bench))
-            labels = nn.functional.one_hot(bench.y, 10).numpy()
+            labels = nn.functional.one_hot(bench.y, 10).float().numpy()
             return torch.from_numpy(attack.generate(bench.x.numpy(), labels))
         finally:
             bench.model.softmax = False
@@ -327,7 +327,7 @@ def _adaptive() -> tuple[Pair, ...]:
 
 
 def _scores() -> tuple[Pair, ...]:
-    """Return the attacks that see scores, within a ball."""
+    """Return the attacks that see scores, within a ball; foolbox's GenAttack needs targets."""
     asked: Options = {"effort": "queries"}
     rows = []
     for norm, word in (("linf", "Linf"), ("l2", "L2"), ("l1", "L1")):
@@ -351,8 +351,6 @@ def _scores() -> tuple[Pair, ...]:
              torchattacks("SPSA", eps=epsilons(), lr=epsilons(0.1), delta=epsilons(0.1),
                           nb_sample=16, nb_iter=queries(1 / 32)),
              options={"noise": "signs"}, equal=True, **asked),
-        Pair("gen_attack", "foolbox", "GenAttack", "linf",
-             foolbox("GenAttack", steps=queries(0.1), population=10), equal=True, **asked),
         Pair("one_pixel", "torchattacks", "OnePixel", "l0",
              torchattacks("OnePixel", pixels=lambda b: round(b.epsilon / b.x.shape[1]),
                           steps=10, popsize=queries(0.1)), equal=True, **asked),

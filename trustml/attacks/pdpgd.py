@@ -83,7 +83,7 @@ def pdpgd(
         steps: looks of the walk.
         rate: Adam's first step, in widths of the box; the last is a hundredth.
         dual_rate: by how much the logarithm of the weights' ratio changes; in the end a tenth. By
-            default 0.1; below 160 steps 16 / steps, so that few, too, lead back to the border.
+            default 0.1, or 16 / steps if that is more, to come back to the border in time.
         first_ratio: what distance weighs over what misreading does, at first. 1 balances an
             affine model, but then adversarially trained networks are hard to get anywhere in.
         stop_inside: leave a sample alone once a winning point is within the budget.
@@ -95,12 +95,8 @@ def pdpgd(
     dual = max(0.1, 16 / max(steps, 1)) if dual_rate is None else dual_rate
     if steps < 1 or not min(rate, dual, first_ratio) > 0:
         raise BadOption(
-            f"pdpgd: steps={steps} must be 1 or more, rate={rate}, dual_rate={dual} and "
-            f"first_ratio={first_ratio} above 0"
+            f"pdpgd: steps={steps} must be 1 or more, {rate=}, dual_rate={dual}, {first_ratio=} > 0"
         )
-
-    def begin(quarry: Quarry, nearest: Nearest) -> Game:
-        return _begin(quarry, torch.full_like(nearest.distance, first_ratio))
 
     def advance(walk: Game, seen: Seen, quarry: Quarry, nearest: Nearest) -> Game:
         pace = annealed(dual, dual / 10, walk.step, steps)
@@ -111,16 +107,18 @@ def pdpgd(
 
     quarry = Quarry(x, y, threat, random)
     nearest = close_in(
-        model, quarry, at_home(model, quarry), begin=begin, see=see_margin, advance=advance,
-        steps=steps, stop_inside=stop_inside,
+        model, quarry, at_home(model, quarry),
+        begin=lambda quarry, nearest: _begin(quarry, first_ratio),
+        see=see_margin, advance=advance, steps=steps, stop_inside=stop_inside,
     )  # fmt: skip
     if threat.norm == "l0":
         nearest = thinned(model, quarry, nearest, _TRIES, stop_inside=stop_inside)
     return answer(nearest, quarry)
 
 
-def _begin(quarry: Quarry, ratio: Tensor) -> Game:
+def _begin(quarry: Quarry, first_ratio: float) -> Game:
     still = torch.zeros_like(quarry.x)
+    ratio = torch.full_like(quarry.y, first_ratio, dtype=torch.float64)
     return Game(quarry.x, still, still, ratio.log(), ratio / (1 + ratio))
 
 

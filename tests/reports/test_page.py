@@ -109,6 +109,22 @@ def test_what_failed_is_never_a_pass(tmp_path: Path) -> None:
     assert "remain" not in text
 
 
+@pytest.mark.parametrize("curve", [False, True])
+def test_pictures_of_several_seeds(tmp_path: Path, curve: bool) -> None:
+    """A row over seeds has no samples: the pictures are of a row that has some."""
+    attack = ("ddn:steps=5",) if curve else ("fgsm",)
+    norms = ("l2",) if curve else ("linf",)
+    plan = Plan(
+        ("logistic:epochs=2",), attacks=attack, norms=norms, limit=20, seeds=2, curve=curve
+    )  # fmt: skip
+    list(harness.start(plan, tmp_path / "run"))
+    page = write_page(tmp_path / "run").read_text(encoding="utf-8")
+    assert ("curve.png" if curve else "fooled.png") in {
+        p.name for p in (tmp_path / "run").iterdir()
+    }
+    assert "seeds" in page
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="holds no run"):
         write_page(tmp_path)

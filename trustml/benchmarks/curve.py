@@ -34,7 +34,7 @@ def curves(folder: Path) -> list[Curve]:
     """
     found = []
     for record in finished(folder):
-        if record.status == "done":
+        if record.status == "done" and record.samples:
             samples, _ = on_disk.read(folder / CASES / record.case / SAMPLES)
             norm = str(record.threat["norm"])
             found.append(_curve(record.case, norm, samples))

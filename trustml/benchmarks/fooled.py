@@ -60,7 +60,8 @@ def fooled(folder: Path, count: int) -> Fooled:
 def _last_with_success(records: list[Record], folder: Path) -> Record:
     for record in reversed(records):
         success = record.scores.get("attack success")
-        if success is not None and success.value > 0:
+        # A row over several seeds has no samples of its own.
+        if success is not None and success.value > 0 and record.samples:
             return record
     raise BadInput(f"{folder}: nothing was fooled, so there is nothing to draw")
 

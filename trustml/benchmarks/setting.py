@@ -202,7 +202,8 @@ def placed(module: nn.Module, device: torch.device) -> nn.Module:
     Libraries then compute convolutions a tenth to a fifth faster; answers may differ in last bits.
     """
     module = module.to(device).eval()
-    flat = all(weights.dim() < 5 for weights in module.parameters())
+    held = (*module.parameters(), *module.buffers())
+    flat = all(tensor.dim() < 5 for tensor in held)
     return module.to(memory_format=torch.channels_last) if flat else module
 
 

@@ -11,8 +11,8 @@ from trustml.contracts import Classifier, Random, Split, Suspects
 from trustml.errors import BadInput, BadOption, NotApplicable
 from trustml.registry import inspection
 
-# Of the candidates of a class the best so many are looked at again, on so many other inputs.
-KEPT, MANY = 3, 150
+# Of the candidates of a class the best so many are looked at again, on other inputs.
+KEPT = 3
 # Rows of one question; answers to a few rows are not worth the way to a server.
 _ROWS = 512
 
@@ -28,7 +28,7 @@ def sliding_patch(
     random: Random,
     side: int = 0,
     few: int = 12,
-    many: int = MANY,
+    many: int = 150,
 ) -> Suspects:
     """Return the odds with which the best patch of each class turns other inputs into it.
 
@@ -73,10 +73,12 @@ def sliding_patch(
     return Suspects(odds, torch.cat([_pasted(dark, place, size) for place in chosen]))
 
 
-def questions(shape: tuple[int, ...], classes: int, side: int = 0, few: int = 12) -> int:
+def questions(
+    shape: tuple[int, ...], classes: int, side: int = 0, few: int = 12, many: int = 150
+) -> int:
     """Return how many inputs a model of images (C, H, W) is asked about at most, by default."""
     size = side or _side(shape)
-    return len(list(_places(shape, size, (1.0, 0.0)))) * few + classes * KEPT * MANY
+    return len(list(_places(shape, size, (1.0, 0.0)))) * few + classes * KEPT * many
 
 
 def _check(clean: Split, side: int, few: int, many: int) -> None:

@@ -43,20 +43,31 @@ class Exam:
         return self.queries / self.least if self.least else None
 
 
-def examine(victim: nn.Module, theft: Theft, test: Split, terms: Terms, seed: int = 0) -> Exam:
+def examine(
+    victim: nn.Module,
+    theft: Theft,
+    test: Split,
+    terms: Terms,
+    seed: int = 0,
+    told: Mapping[str, Tensor] | None = None,
+) -> Exam:
     """Return the exam of a theft, both modules seen from inside and in float64.
+
+    Args:
+        victim: what was stolen from.
+        theft: what was stolen.
+        test: inputs and labels to judge it on.
+        terms: what the victim was said to answer.
+        seed: of the uniform inputs.
+        told: the victim's answers to each of `inputs_of`, where it has been asked already.
 
     Raises:
         MethodFailed: the copy's answers have another shape, or are not finite.
     """
-    spread = torch.rand(
-        UNIFORM, *test.x.shape[1:], generator=torch.Generator().manual_seed(seed)
-    ).to(test.x)
-    uniform = test.low + (test.high - test.low) * spread
     scores: dict[str, Score] = {}
     gaps = []
-    for name, x in (("test", test.x), ("uniform", uniform)):
-        mine, theirs = answers(theft.copy, x), answers(victim, x)
+    for name, x in inputs_of(test, seed).items():
+        mine, theirs = answers(theft.copy, x), told[name] if told else answers(victim, x)
         if mine.shape != theirs.shape or not bool(torch.isfinite(mine).all()):
             raise MethodFailed(
                 f"the copy answers {tuple(mine.shape)} where the victim answers "
@@ -76,6 +87,13 @@ def examine(victim: nn.Module, theft: Theft, test: Split, terms: Terms, seed: in
         theft.queries,
         least_queries(victim, test.domain, terms),
     )
+
+
+def inputs_of(test: Split, seed: int) -> dict[str, Tensor]:
+    """Return what copies are judged on: the test inputs, and as "uniform" points of the box."""
+    generator = torch.Generator().manual_seed(seed)
+    spread = torch.rand(UNIFORM, *test.x.shape[1:], generator=generator).to(test.x)
+    return {"test": test.x, "uniform": test.low + (test.high - test.low) * spread}
 
 
 def stages(theft: Theft, x: Tensor) -> tuple[Tensor, Tensor]:

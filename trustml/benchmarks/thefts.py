@@ -148,13 +148,12 @@ def _failed(
 
 
 def _record(blank: Record, bench: Bench, case: Case, theft: Theft, alarm: int | None) -> Record:
-    module, split, terms = here(bench), bench.setting.split, terms_of(case)
-    found = exam.examine(module, theft, split, terms, case.seed)
-    uniform = _uniform(bench, case.seed)
-    queries, labels = exam.stages(theft, torch.cat([split.x, uniform]))
+    split, terms, told = bench.setting.split, terms_of(case), _victims(bench, case.seed)
+    found = exam.examine(here(bench), theft, split, terms, case.seed, told)
+    inputs = exam.inputs_of(split, case.seed)
+    queries, labels = exam.stages(theft, torch.cat(list(inputs.values())))
     stored = {
-        "test": exam.answers(theft.copy, split.x),
-        "uniform": exam.answers(theft.copy, uniform),
+        **{name: exam.answers(theft.copy, x) for name, x in inputs.items()},
         "curve: queries": queries,
         "curve: labels": labels.to(torch.int32),
     }
@@ -213,9 +212,20 @@ def _queries(stored: Mapping[str, Tensor], bench: Bench, case: Case) -> dict[str
 
 
 def _curves(stored: Mapping[str, Tensor], bench: Bench, seed: int) -> dict[str, Curve]:
-    split = bench.setting.split
-    x = torch.cat([split.x, _uniform(bench, seed)])
-    return curves(stored, exam.answers(here(bench), x).argmax(1), len(split))
+    said = torch.cat(list(_victims(bench, seed).values())).argmax(1)
+    return curves(stored, said, len(bench.setting.split))
+
+
+def _victims(bench: Bench, seed: int) -> dict[str, Tensor]:
+    """Return the victim's answers to what copies are judged on; it is asked once for all thieves.
+
+    A server may be slow, or count what it is asked.
+    """
+    key = f"the victim's answers, {seed}"
+    if key not in bench.memory:
+        module, inputs = here(bench), exam.inputs_of(bench.setting.split, seed)
+        bench.memory[key] = {name: exam.answers(module, x) for name, x in inputs.items()}
+    return cast(dict[str, Tensor], bench.memory[key])
 
 
 def _bare(case: Case, bench: Bench) -> Record | None:
@@ -232,21 +242,13 @@ def _bare(case: Case, bench: Bench) -> Record | None:
 
 def _agreements(stored: Mapping[str, Tensor], bench: Bench, seed: int) -> dict[str, Score]:
     """Return how often the copy answers as the victim does, and how often it is right."""
-    module, split = here(bench), bench.setting.split
-    found = {}
-    for name, x in (("test", split.x), ("uniform", _uniform(bench, seed))):
-        alike = stored[name].argmax(1) == exam.answers(module, x).argmax(1)
-        found[f"agreement ({name})"] = metrics.proportion(int(alike.sum()), len(x), "lower")
+    split, found = bench.setting.split, {}
+    for name, said in _victims(bench, seed).items():
+        alike = stored[name].argmax(1) == said.argmax(1)
+        found[f"agreement ({name})"] = metrics.proportion(int(alike.sum()), len(said), "lower")
     right = int((stored["test"].argmax(1) == split.y).sum())
     found["accuracy of the copy"] = metrics.proportion(right, len(split), "lower")
     return found
-
-
-def _uniform(bench: Bench, seed: int) -> Tensor:
-    split = bench.setting.split
-    generator = torch.Generator().manual_seed(seed)
-    spread = torch.rand(exam.UNIFORM, *split.x.shape[1:], generator=generator)
-    return split.low + (split.high - split.low) * spread.to(split.x)
 
 
 def _transfer(copy: nn.Module, bench: Bench, seed: int) -> Score | str:

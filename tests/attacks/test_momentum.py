@@ -65,7 +65,7 @@ def test_the_walk_of_the_papers(
     model, x, y = images
     found = momentum(
         model, x, y, Lp("linf", EPSILON), random=keyed(0, torch.arange(9)), steps=STEPS,
-        nesterov=nesterov, scales=scales, stop=False,
+        step=EPSILON / STEPS, nesterov=nesterov, scales=scales, stop=False,
     )  # fmt: skip
     expected = loop(model, x, y, nesterov=nesterov, scales=scales)
     assert torch.allclose(found, expected, atol=1e-9)
@@ -84,8 +84,8 @@ def test_variance_steadies_the_next_slope() -> None:
 
     x, y, random = torch.zeros(6, 2), torch.ones(6, dtype=torch.long), keyed(1, torch.arange(6))
     found = momentum(
-        cubic, x, y, Lp("l2", 0.4, -1, 1), random=random, steps=2, decay=0.0, variance=300,
-        loss="margin", stop=False,
+        cubic, x, y, Lp("l2", 0.4, -1, 1), random=random, steps=2, step=0.2, decay=0.0,
+        variance=300, loss="margin", stop=False,
     )  # fmt: skip
     way = torch.tensor([12 * 0.09, 1.0])
     expected = torch.tensor([0.0, 0.2]) + 0.2 * way / way.norm()

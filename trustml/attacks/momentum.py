@@ -93,7 +93,8 @@ def momentum(  # noqa: PLR0913 - the members of a family are options of one atta
         threat: the ball, the box and the goal.
         random: the samples' random numbers, for variance and diversity.
         steps: moves of the walk.
-        step: length of a move in the threat's norm; by default epsilon / steps.
+        step: length of a move in the threat's norm; by default 2.5 · epsilon / steps, which reaches
+            more than the papers' epsilon / steps.
         decay: what is kept of the velocity at each move; at 0 the walk is that of `bim`.
         nesterov: take slopes where the velocity would carry the point.
         variance: neighbours whose slopes steady the next move; as many passes a move.
@@ -125,7 +126,7 @@ def momentum(  # noqa: PLR0913 - the members of a family are options of one atta
 
 
 def _begin(quarry: Quarry, style: Style) -> Coasting:
-    ascent = begin_ascent(quarry, step_length(quarry, style.step, style.steps, 1.0), start=False)
+    ascent = begin_ascent(quarry, step_length(quarry, style.step, style.steps), start=False)
     still = torch.zeros_like(quarry.x)
     return Coasting(quarry.x, ascent, still, still)
 
@@ -223,7 +224,9 @@ def _check(steps: int, step: float | None, decay: float, variance: int, scales: 
     if not decay >= 0:
         raise BadOption(f"momentum: decay={decay} must be 0 or more; the usual one is 1")
     if step is not None and not step > 0:
-        raise BadOption(f"momentum: step={step} must be above 0; leave it out for epsilon / steps")
+        raise BadOption(
+            f"momentum: step={step} must be above 0; leave it out for 2.5 · epsilon / steps"
+        )
 
 
 def _check_views(x: Tensor, diversity: float, translation: int) -> None:

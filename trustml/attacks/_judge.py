@@ -25,7 +25,7 @@ class Judge:
         self.best, self.left = x.clone(), queries
         self.highest = x.new_full((len(x),), -torch.inf)
         self(x, torch.arange(len(x), device=x.device))
-        self.highest[reach(x, threat) == 0] = torch.inf
+        self.highest[_budgets(x, threat) == 0] = torch.inf
 
     def __call__(self, points: Tensor, rows: Tensor, *, keep: bool = True) -> Tensor:
         """Return the losses (k, B') of points (k · B', *S) of samples `rows` (B',), in k turns.
@@ -62,9 +62,12 @@ class Judge:
 
 def reach(x: Tensor, threat: Threat) -> Tensor:
     """Return how far each sample may go (B,): epsilon, but never farther than the box is wide."""
-    far = threat.budget(x).expand(len(x), *[1] * (x.dim() - 1)).reshape(-1)
     widest = diameter(threat.norm, threat.high - threat.low, x[0].numel())
-    return far.clamp(max=widest).to(x.dtype)
+    return _budgets(x, threat).clamp(max=widest).to(x.dtype)
+
+
+def _budgets(x: Tensor, threat: Threat) -> Tensor:
+    return threat.budget(x).expand(len(x), *[1] * (x.dim() - 1)).reshape(-1)
 
 
 def check_counts(attack: str, **counts: int) -> None:

@@ -93,8 +93,7 @@ def momentum(  # noqa: PLR0913 - the members of a family are options of one atta
         threat: the ball, the box and the goal.
         random: the samples' random numbers, for variance and diversity.
         steps: moves of the walk.
-        step: length of a move in the threat's norm; by default 2.5 · epsilon / steps, which reaches
-            more than the papers' epsilon / steps.
+        step: length of a move in the threat's norm; by default 2.5 · epsilon / steps.
         decay: what is kept of the velocity at each move; at 0 the walk is that of `bim`.
         nesterov: take slopes where the velocity would carry the point.
         variance: neighbours whose slopes steady the next move; as many passes a move.

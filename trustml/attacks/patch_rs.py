@@ -23,7 +23,7 @@ class Hunt:
     """Samples `rows` (B,) behind patches of `sides` (B, 2) pixels at `corner` (B, 2), and the loss.
 
     A patch has at most `area` (B,) pixels. What it shows is the first rows and columns of `shown`
-    (B, C, S, T).
+    (B, C, H, W).
     """
 
     rows: Tensor
@@ -39,10 +39,10 @@ class Hunt:
         """Return the images (B, C, H, W) behind their patches."""
         places, inside = [], []
         for axis in (0, 1):
-            count, most = self.x.shape[2 + axis], self.shown.shape[2 + axis] - 1
+            count = self.x.shape[2 + axis]
             place = torch.arange(count, device=self.x.device) - self.corner[:, axis, None]
             inside.append((place >= 0) & (place < self.sides[:, axis, None]))
-            places.append(place.clamp(0, most))
+            places.append(place.clamp(min=0))
         each = torch.arange(len(self.x), device=self.x.device)[:, None, None]
         there = self.shown.movedim(1, -1)[each, places[0][:, :, None], places[1][:, None]]
         covered = inside[0][:, :, None] & inside[1][:, None]
@@ -97,14 +97,12 @@ def patch_rs(
         while len(left := judge.going(hunt.rows, 1)):
             if len(left) < len(hunt.rows):
                 hunt = take(hunt, left)
-            done, own = step / queries, random.at(hunt.rows)
-            if not step:
-                tried = hunt
-            elif step % moves == 0:
-                tried = _moved(hunt, own, 1 - done, step)
-            else:
-                share = painted / 2 ** sum(10_000 * done > first for first in _HALVED)
-                tried = _painted(hunt, own, share, threat, step)
+            tried = hunt
+            if step and step % moves == 0:
+                tried = _moved(hunt, random.at(hunt.rows), 1 - step / queries, step)
+            elif step:
+                share = painted / 2 ** sum(10_000 * step > first * queries for first in _HALVED)
+                tried = _painted(hunt, random.at(hunt.rows), share, threat, step)
             losses = judge(tried.point, hunt.rows)[0]
             better = losses >= hunt.loss
             hunt = replace(
@@ -122,10 +120,7 @@ def _start(x: Tensor, threat: Threat, random: Random) -> Hunt:
     """Return patches of one random colour a pixel, about as high as long, at random places."""
     area = pixels(threat.budget(x), x)
     sides = _sides(area.double().sqrt().floor().long(), area, x)
-    # As much as any shape of patch may show.
-    count = max(1, int(area.max()))
-    most = [min(length, count) for length in x.shape[2:]]
-    colours = random.uniform((x.shape[1], *most), "colour") < 0.5
+    colours = random.uniform(tuple(x.shape[1:]), "colour") < 0.5
     low, high = (float(value) for value in x.new_tensor([threat.low, threat.high]))
     shown = torch.where(colours, low, high).to(x.dtype)
     rows, lowest = torch.arange(len(x), device=x.device), torch.full_like(x[:, 0, 0, 0], -torch.inf)

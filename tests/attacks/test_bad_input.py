@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trustml.contracts import Norm
+from trustml.beyond import threat
+from trustml.contracts import Measure
 from trustml.errors import BadInput, BadOption, MethodFailed, NotApplicable
 from trustml.randomness import keyed
 from trustml.registry import Plugin, all_of
-from trustml.threats import Lp
 
 ATTACKS = [pytest.param(plugin, id=plugin.name) for plugin in all_of("attack")]
 SHORT = {"steps": 3, "queries": 20, "rounds": 1, "searches": 1}
@@ -26,7 +26,7 @@ class Call:
     model: Callable[[Tensor], Any]
     x: Tensor
     y: Tensor
-    norm: Norm
+    norm: Measure
     epsilon: float | Tensor = 0.05
 
     def make(self, plugin: Plugin) -> Tensor:
@@ -34,17 +34,21 @@ class Call:
         known = {option.name for option in plugin.options}
         options = {name: value for name, value in SHORT.items() if name in known}
         random = keyed(0, torch.arange(len(self.x)))
-        threat = Lp(self.norm, self.epsilon)
-        return plugin.function(self.model, self.x, self.y, threat, random=random, **options)
+        around = threat(self.norm, self.epsilon)
+        return plugin.function(self.model, self.x, self.y, around, random=random, **options)
+
+
+# Budgets of measures in which the usual one is not of the size of 0.05.
+EPSILONS: dict[Measure, float] = {"l0": 2.0, "patch": 0.1, "spatial": 0.5, "colour": 5.0}
 
 
 def healthy(plugin: Plugin) -> Call:
-    """A linear model on inputs in the box, labelled by itself."""
+    """A linear model on images in the box, labelled by itself."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(16, CLASSES))
-    x = torch.rand(SAMPLES, 1, 4, 4)
     norm = plugin.facts["norms"][0]
-    return Call(model, x, model(x).argmax(1), norm, 2.0 if norm == "l0" else 0.05)
+    x = torch.rand(SAMPLES, 3 if norm == "colour" else 1, 8, 8)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(x[0].numel(), CLASSES))
+    return Call(model, x, model(x).argmax(1), norm, EPSILONS.get(norm, 0.05))
 
 
 ANSWERS: dict[str, Callable[[Tensor], Any]] = {
@@ -107,13 +111,13 @@ def test_a_goal_that_the_attack_lacks_is_refused(plugin: Plugin) -> None:
     if plugin.facts["targeted"]:
         pytest.skip("this attack can aim at a class")
     call = healthy(plugin)
-    random, threat = keyed(0, call.y), Lp(call.norm, 1.0, targeted=True)
+    around = threat(call.norm, call.epsilon, targeted=True)
     with pytest.raises(BadOption, match="cannot aim"):
-        plugin.function(call.model, call.x, call.y, threat, random=random)
+        plugin.function(call.model, call.x, call.y, around, random=keyed(0, call.y))
 
 
 @pytest.mark.parametrize("plugin", ATTACKS)
 def test_of_nobody_nobody_is_attacked(plugin: Plugin) -> None:
     call = healthy(plugin)
     none = replace(call, x=call.x[:0], y=call.y[:0]).make(plugin)
-    assert tuple(none.shape) == (0, 1, 4, 4)
+    assert none.shape == call.x[:0].shape

@@ -37,9 +37,10 @@ def test_a_server_is_audited_and_the_audit_is_read_by_other_programs(
     assert ended.exit_code == 3, ended.output
     lines = {line["section"]: line for line in map(json.loads, ended.stdout.splitlines())}
     assert lines["stealing"]["grade"] in ("critical", "high")
-    for name in ("robustness", "physical", "backdoor", "explaining"):
+    for name in ("robustness", "physical", "explaining"):
         assert lines[name]["grade"] == "not examined"
         assert "gradients" in lines[name]["reason"]
+    assert lines["backdoor"]["grade"] == "passed"  # looked for by answers alone
     assert lines["black_box"]["findings"]
     assert lines["doubt"]["findings"]
     text = (home / "report.html").read_text(encoding="utf-8")
@@ -55,7 +56,7 @@ def test_a_server_is_audited_and_the_audit_is_read_by_other_programs(
     suites = ElementTree.parse(home / "junit.xml").getroot()
     assert {suite.get("name") for suite in suites} == set(lines)
     assert suites.find("testsuite[@name='stealing']/testcase/failure") is not None
-    assert len(suites.findall(".//skipped")) == 4
+    assert len(suites.findall(".//skipped")) == 3
 
 
 @pytest.mark.slow

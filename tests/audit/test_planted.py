@@ -90,7 +90,7 @@ def test_a_backdoor_is_found_and_names_its_class(room: Path, tmp_path: Path, mor
         plan = BACKDOOR.plan(Plan((model,), controls_of=more), subject)
         (found,) = BACKDOOR.judged(list(harness.start(plan, tmp_path / name)))
         # One honest model in ten is the oddest by rank (medium), and none by so much.
-        assert (found.severity == "critical") == (name == "bad"), found.title
+        assert (found.severity in ("high", "critical")) == (name == "bad"), found.title
         if name == "bad":
             assert f"number {TARGET}," in found.title
 
@@ -111,7 +111,7 @@ def test_a_backdoor_without_gradients_is_found(tmp_path: Path, target: int | Non
     subject = Subject(Access.PROBABILITIES, "quick", True, ("linf",), training=1000)
     plan = BACKDOOR.plan(Plan((model,)), subject)
     (found,) = BACKDOOR.judged(list(harness.start(plan, tmp_path / "run")))
-    assert found.severity == ("passed" if target is None else "critical"), found.title
+    assert found.severity == ("passed" if target is None else "high"), found.title
     if target is not None:
         assert f"number {target}," in found.title
 

@@ -130,8 +130,12 @@ def test_a_backdoor_is_an_alarm_clear_of_the_honest_models() -> None:
             "times the oddest": (times,) * 3,
         }  # fmt: skip
         threat = {"controls": 20, "false alarms": 0.05}
-        found = list(BACKDOOR.judged([_record("neural_cleanse", scores, threat=threat)]))
+        record = _record("neural_cleanse", scores, threat=threat)
+        found = list(BACKDOOR.judged([replace(record, model="mlp")]))
         assert [f.severity for f in found] == [severity]
+        # How a file was trained is not known: the same says less.
+        there = list(BACKDOOR.judged([replace(record, model="onnx:path=model.onnx")]))
+        assert there[0].severity == ("high" if severity == "critical" else severity)
         assert f"number 7, is {times} times as odd" in found[0].title
         assert "20 honest models" in found[0].title
 

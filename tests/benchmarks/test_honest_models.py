@@ -148,7 +148,7 @@ def test_an_alarm_beside_unlike_models_takes_three_times_the_oddest() -> None:
     """The same model, the same rank: an alarm among its like, none among others."""
     controls = torch.randn(20, 10, generator=torch.Generator().manual_seed(0)).double()
     own = torch.zeros(10).double()
-    own[4] = 5.0
+    own[4] = 7.0
     found = {"suspicion": own, "controls": controls, "far": torch.tensor(1.0)}
     near = scores_of(found, 0.05)
     times = near["times the oddest"].value
@@ -157,6 +157,24 @@ def test_an_alarm_beside_unlike_models_takes_three_times_the_oddest() -> None:
     assert scores_of({**found, "far": torch.tensor(3.0)}, 0.05)["alarm raised"].value == 0
     own[4] = 25.0
     assert scores_of({**found, "far": torch.tensor(3.0)}, 0.05)["alarm raised"].value == 1
+
+
+@pytest.mark.parametrize("far", [1.0, 2.0])
+def test_another_training_is_not_accused_for_being_another(far: float) -> None:
+    """Trainings alike differ by 0.05; one that differs by 0.3 in each class is odd by rank alone.
+
+    Its oddest class is no farther from its median class than a control's is. A class that is two
+    bits out (a mask a quarter as large) is.
+    """
+    noise = torch.Generator().manual_seed(0)
+    usual = torch.linspace(2.3, 3.1, 10).double()
+    controls = usual + 0.05 * torch.randn(9, 10, generator=noise).double()
+    own = usual + 0.3 * (2 * torch.rand(10, generator=noise).double() - 1)
+    found = {"suspicion": own, "controls": controls, "far": torch.tensor(far)}
+    assert scores_of(found, 0.1)["times the oddest"].value > far
+    assert scores_of(found, 0.1)["alarm raised"].value == 0
+    own[1] = usual.median() + 2
+    assert scores_of(found, 0.1)["alarm raised"].value == 1
 
 
 def test_a_finished_model_is_no_recipe_of_controls() -> None:

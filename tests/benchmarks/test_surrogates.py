@@ -188,11 +188,12 @@ def test_models_that_show_labels_vote() -> None:
 
 
 def test_records_from_before_know_no_surrogates(run: Run, tmp_path: Path) -> None:
-    """A line without the word reads back as one of an attack on the model itself."""
+    """A line of schema 1, without the word, reads back as one of an attack on the model itself."""
     run()
     path = tmp_path / "run" / RECORDS
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert all(line.pop("surrogates") == {} for line in lines)
+    lines = [{**line, "schema": 1} for line in lines]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert all(record.surrogates == {} for record in read_records(path))
     assert len(list(verify(tmp_path / "run", "cpu"))) == 3

@@ -134,7 +134,7 @@ def _cheaper(samples: Samples) -> Samples:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (_outside, r"sample 4 \(id 3004\) is outside its ball or box"),
+        (_outside, r"sample 4 \(id 3004\) is outside its ball, box or grid"),
         (_another_distance, r"sample 4 \(id 3004\) lies at another distance"),
         (_another_verdict, r"sample 15 \(id 3015\) is read otherwise than recorded"),
         (_clean_again, r"sample 21 \(id 3021\) is read otherwise when clean"),

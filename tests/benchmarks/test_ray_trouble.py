@@ -318,6 +318,8 @@ def test_stopped_by_hand_nothing_is_lost_and_nobody_stays(tmp_path: Path) -> Non
             [sys.executable, "-m", "trustml", "bench", *more, "--executor", "ray", "--workers",
              "2"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
             start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+            # Whoever runs the tests in the background has them ignore it, and their children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
     stopped = bench(*words, "--out", str(run))

@@ -20,12 +20,12 @@ from trustml.reports.shelf import exported, leaderboard, leaderboard_page, runs_
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("home")
-    for number, epochs in enumerate((1, 4)):
-        plan = Plan((f"logistic:epochs={epochs}",), attacks=("fgsm",), limit=60, indicators=False)
-        run = folder / "deep" / f"run{epochs}"
+    for number, l2 in enumerate((1, 4)):
+        plan = Plan((f"logistic:l2={l2}",), attacks=("fgsm",), limit=60, indicators=False)
+        run = folder / "deep" / f"run{l2}"
         list(harness.start(plan, run))
         os.utime(run / PLAN, (10.0 + number, 10.0 + number))
-    other = Plan(("logistic:epochs=1",), attacks=("fgsm",), limit=30, indicators=False)
+    other = Plan(("logistic:l2=1",), attacks=("fgsm",), limit=30, indicators=False)
     list(harness.start(other, folder / "other"))
     return folder
 
@@ -43,7 +43,7 @@ def test_every_run_below_is_found_the_oldest_first(home: Path) -> None:
 
 def test_filters_hold_together(home: Path) -> None:
     """Each names a field and a text that one of the run's values must hold."""
-    chosen = runs(home, read_filter(["model=epochs=4", "status=done", "data=digits"]))
+    chosen = runs(home, read_filter(["model=l2=4", "status=done", "data=digits"]))
     assert [run.folder.name for run in chosen] == ["run4"]
     assert runs(home, read_filter(["run=deep", "plugin=pgd"])) == []
     for wrong in ("model", "shape=3"):
@@ -79,6 +79,17 @@ def test_models_are_ranked_on_equal_samples_only(home: Path) -> None:
     left = [float(row[1]) for row in ranked]
     worst = [run.records[-1].scores["robust accuracy"].value for run in runs(home)[:2]]
     assert left == sorted((round(100 * value, 1) for value in worst), reverse=True)
+
+
+def test_of_one_models_runs_the_strongest_counts(home: Path, tmp_path: Path) -> None:
+    """Noise leaves what FGSM does not: a run of noise only must not lift the model's rank."""
+    plan = Plan(("logistic:l2=4",), attacks=("noise",), limit=60, indicators=False)
+    weak = list(harness.start(plan, tmp_path / "weak"))[-1].scores["robust accuracy"].value
+    strong = runs(home)[1]
+    least = strong.records[-1].scores["robust accuracy"].value
+    assert least < weak
+    (table,) = leaderboard([*runs(tmp_path), strong])
+    assert [row[1] for row in _cells(table)] == [f"{100 * least:.1f}"]
 
 
 def test_the_list_tells_what_remains(home: Path) -> None:

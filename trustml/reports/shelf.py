@@ -16,8 +16,10 @@ from trustml.reports.page import page
 from trustml.reports.tables import DASH, percent, plain_table, spec_of
 
 FORMS = ("csv", "parquet")
+Group = tuple[str, str, str, float, str]  # data, their hash, norm, epsilon, what is aimed at
 _NOTE = (
-    "Models are ranked by what remains under all attacks of their run together. Rows are compared "
+    "Models are ranked by what remains under all attacks of their run together; of several runs of "
+    "one model, by the run that leaves least. Rows are compared "
     "only where samples and budget are the same; where the attacks were weaker, the number is too "
     "high: the last column tells which they were."
 )
@@ -81,13 +83,14 @@ def _parquet(flat: Sequence[dict[str, object]]) -> bytes:
 
 def leaderboard(found: Iterable[Run]) -> list[Table]:
     """Return a table for each set of samples and budget, the model with most left first."""
-    groups: dict[tuple[str, str, str, float], list[tuple[Record, Run]]] = {}
+    groups: dict[Group, list[tuple[Record, Run]]] = {}
     for run in found:
         for record in _worst(run.records):
             threat = record.threat
             steps = f" in {threat['grid']} steps" if "grid" in threat else ""
+            aim = "" if threat["target"] == "none" else f", aimed at {threat['target']}"
             norm, epsilon = f"{threat['norm']}{steps}", float(threat["epsilon"])
-            key = (record.data, record.data_hash, norm, epsilon)
+            key = (record.data, record.data_hash, norm, epsilon, aim)
             groups.setdefault(key, []).append((record, run))
     return [_ranked(key, group) for key, group in sorted(groups.items(), key=lambda g: g[0])]
 
@@ -114,14 +117,17 @@ def _worst(records: Iterable[Record]) -> list[Record]:
     ]  # fmt: skip
 
 
-def _ranked(key: tuple[str, str, str, float], group: list[tuple[Record, Run]]) -> Table:
-    data, digest, norm, epsilon = key
+def _ranked(key: Group, group: list[tuple[Record, Run]]) -> Table:
+    data, digest, norm, epsilon, aim = key
     table = plain_table(
-        f"{data.split(':')[0]} (samples {digest[:8]}), {norm} ≤ {epsilon:.4g}",
+        f"{data.split(':')[0]} (samples {digest[:8]}), {norm} ≤ {epsilon:.4g}{aim}",
         "model", ["robust %", "95 %", "clean %", "proved %"],
     )  # fmt: skip
     table.add_column("attacks, run")
-    for record, run in sorted(group, key=lambda g: -g[0].scores["robust accuracy"].value):
+    # Of one model's runs the one that leaves least: a weak attack must not put it in front.
+    ordered = sorted(group, key=lambda g: -g[0].scores["robust accuracy"].value)
+    least = {pair[0].weights: pair for pair in ordered}
+    for record, run in (pair for pair in ordered if least[pair[0].weights] is pair):
         robust, clean = record.scores["robust accuracy"], record.scores["clean accuracy"]
         proved = record.scores.get("certified accuracy")
         attacks = ", ".join(text.split(":")[0] for text in run.plan.attacks)

@@ -86,10 +86,10 @@ def verdict(group: Sequence[Record], model: str) -> str:
     if last.threat["whole_box"] and far is not None:
         return f"{reads}; half of them are fooled within {far.value:.4g} in {last.threat['norm']}."
     proved = last.scores.get("certified accuracy")
-    known = f", {percent(proved.value)} proved" if proved else ""
+    known = f", and {percent(proved.value)} are proved to" if proved else ""
     return (
-        f"{reads}; when {_threat(last)}, {percent(robust.value)} remain{known} (95 % interval "
-        f"{percent(robust.low)} to {percent(robust.high)}). {_grade(robust, clean)}"
+        f"{reads}; when {_threat(last)}, {percent(robust.value)} remain (95 % interval "
+        f"{percent(robust.low)} to {percent(robust.high)}){known}. {_grade(robust, clean)}"
     )
 
 
@@ -117,6 +117,9 @@ def _threat(record: Record) -> str:
     }
     moved = words[record.threat["norm"]].format(f"{record.threat['epsilon']:.4g}")
     moved += f", in {grid} steps" if (grid := record.threat.get("grid")) else ""
+    target = str(record.threat.get("target", "none"))
+    if target != "none":
+        moved += ", towards the next class" if target == "next" else f", towards class {target}"
     lent = record.threat.get("surrogates")
     return f"{moved}, by attacks that see {_listed(lent)} instead" if lent else moved
 

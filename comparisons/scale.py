@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -94,14 +95,23 @@ def workers(words: argparse.Namespace) -> None:
     print("|---|---|---|---|")
     found: dict[int, list[dict[str, float]]] = {}
     counts = [0, *_numbers(words.workers)]
+    # What the machine itself allows: so many processes that know nothing of each other.
+    apart: dict[int, float] = {}
     for _ in range(words.rounds):
         for count in counts:
             found.setdefault(count, []).append(_child(words, "run", workers=str(count)))
+            if count > 1:
+                with ThreadPoolExecutor(count) as pool:
+                    alone = pool.map(lambda _: _child(words, "run", workers="0"), range(count))
+                    apart[count] = max(apart.get(count, 0), sum(one["rate"] for one in alone))
     rates = {count: max(one["rate"] for one in each) for count, each in found.items()}
     for count in counts:
         name = f"Ray, {count}" if count else "local"
         start = min(one["start"] for one in found[count])
         print(f"| {name} | {rates[count]:.1f} | {rates[count] / rates[0]:.2f} | {start:.1f} |")
+    for count, rate in apart.items():
+        name = f"{count} local runs side by side"
+        print(f"| {name} | {rate:.1f} | {rate / rates[0]:.2f} | |")
 
 
 def images(words: argparse.Namespace) -> None:

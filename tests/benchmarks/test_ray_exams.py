@@ -27,6 +27,7 @@ PLANS: dict[str, dict[str, Any]] = {
         "outside": ("noise", "knockoff:inputs=noise,snapshots=1"),
     },
     "explanation": {"attributions": ("gradient", "integrated_gradients")},
+    "corruption": {"corruptions": ("gaussian_noise", "contrast")},
     "stealing": {
         "stealers": ("knockoff:inputs=noise,snapshots=1", "linear_exact"),
         "countermeasures": ("rounded:decimals=2",),

@@ -79,4 +79,8 @@ CORRUPTION = Discipline(
     examined=examine,
     verified=check_claims,
     read=read,
+    # A baseline is made once, here; the row over all of them reads the others' files.
+    apart=lambda plan, case: (
+        "no" if plan.corruption_baseline or case.kind == "corruptions" else "all"
+    ),
 )

@@ -74,9 +74,16 @@ def test_a_picture_fills_the_box(tmp_path: Path) -> None:
 
 
 def test_why_a_method_is_skipped_is_printed_whole(trustml) -> None:
-    """In a cell of the table the end of it, which says what to do, was cut off."""
-    ended = trustml("explain", "mlp:epochs=2", "--input", "3", "--attribution", "linear_exact")
-    assert ended.code == 0
+    """In a cell of the table the end of it, which says what to do, was cut off.
+
+    It was the only one: nothing was explained, which is no success; beside another one it is.
+    """
+    words = ("explain", "mlp:epochs=2", "--input", "3", "--attribution")
+    ended = trustml(*words, "linear_exact", "--attribution", "gradient")
+    assert (ended.code, ended.err) == (0, "")
+    ended = trustml(*words, "linear_exact")
+    assert ended.code == 1
+    assert ended.err.startswith("Error: nothing was explained: every method")
     line = next(line for line in ended.out.splitlines() if line.startswith("skipped: "))
     assert line.startswith("skipped: linear_exact: the model's logits")
     assert line.endswith("it suits models such as 'logistic'")

@@ -122,6 +122,30 @@ def test_a_skipped_case_is_no_failure(trustml, toys) -> None:
     assert "skipped: unfit: it needs a tree" in ended.out
 
 
+@pytest.mark.parametrize("word", [(), ("--json",)])
+def test_a_run_that_measured_nothing_ends_in_one(trustml, toys, word: tuple[str, ...]) -> None:
+    """Noise and the row of all stand there unasked; `show` and `--resume` say the same of it."""
+    toys = toys[:-2]  # without the attack
+    words = (*toys, "--attack", "unfit", "--out", "run")
+    for asked in (("bench", *words), ("bench", "--resume", "run"), ("show", "run")):
+        ended = trustml(*asked, *word)
+        _failed(ended, 1, "nothing was measured, for all that was asked for was skipped")
+        assert "unfit: it needs a tree" in ended.err
+        assert "Traceback" not in ended.out
+    assert [r.status for r in read_records(Path("run", RECORDS))] == [
+        "done", "skipped", "skipped",
+    ]  # fmt: skip
+    assert trustml("bench", *toys, "--attack", "noise", "--out", "noise").code == 0
+
+
+def test_methods_that_suit_no_model_are_no_success(trustml) -> None:
+    """Random maps stand there unasked; grad_cam is for convolutions, linear_exact for lines."""
+    words = ("bench", "--model", "mlp:epochs=2", "--limit", "5", "--attribution")
+    for method in ("grad_cam", "linear_exact"):
+        _failed(trustml(*words, method, "--out", method), 1, f"was skipped: {method}: ")
+    assert trustml(*words, "random", "--out", "random").code == 0
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -45,6 +45,7 @@ def test_a_model_is_trained_once(trustml) -> None:
         (("--device", "gpu"), "no device named 'gpu'"),
         (("--plugin", "absent.py"), "no such file"),
         (("--out", "file/inside"), "cannot be written"),
+        (("--model", "cnn", "--data", "moons"), "cnn needs images"),
     ],
 )
 def test_a_wrong_word_is_answered_in_one_line(trustml, words: tuple[str, ...], said: str) -> None:

@@ -14,7 +14,7 @@ from trustml.benchmarks.place import device_of
 from trustml.benchmarks.plan import check_seed
 from trustml.benchmarks.setting import blaming, load_data
 from trustml.contracts import Classifier, Dataset
-from trustml.errors import BadInput, BadOption, NotApplicable
+from trustml.errors import BadInput, BadOption, NotApplicable, TrustError
 from trustml.files import write_whole
 from trustml.images import picture_and_change
 from trustml.recipes import Choice, choose, read_recipe
@@ -79,6 +79,11 @@ def print_explanation(
         path = out or Path(f"explained-{Path(asked).stem}.png")
         write_whole(path, heat_maps(x, maps, (name,), f"Why {name!r}? {recipe.name}"))
         click.echo(f"drawn: {path}")
+    if not maps:
+        raise TrustError(
+            "nothing was explained: every method that was asked for was skipped, with its reason "
+            "above; trustml list attribution names the others"
+        )
 
 
 def _print_methods(question: Question, methods: list[Choice], title: str) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from trustml.cli.provenance import provenance
 from trustml.cli.targeting import target, target_words
 from trustml.cli.training import train
 from trustml.cli.words import DATA, DATA_DIR, DEVICE, FAIL_ON, JSON, PLUGIN, RUNS, SEED, WHERE
-from trustml.errors import TrustError, UsageError
+from trustml.errors import NotApplicable, TrustError, UsageError
 
 
 def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -286,7 +286,8 @@ def main() -> None:
         sys.exit(130)
     except TrustError as error:
         click.echo(f"Error: {' '.join(str(error).split())}", err=True)
-        sys.exit(2 if isinstance(error, UsageError) else 1)
+        # In a run it skips a case; here it is what was asked for that does not fit.
+        sys.exit(2 if isinstance(error, UsageError | NotApplicable) else 1)
     except (
         OSError
     ) as error:  # the screen or the pipe behind it, say: files have errors of their own

@@ -12,6 +12,7 @@ import click
 from trustml.benchmarks.curve import curves
 from trustml.benchmarks.exams import size
 from trustml.benchmarks.plan import PLAN, Plan, read_plan
+from trustml.cli.measured import check_measured
 from trustml.contracts import Record
 from trustml.errors import BadInput
 from trustml.files import write_whole
@@ -95,18 +96,23 @@ def report(
     curve: bool = False,
     pictures: bool = False,
 ) -> None:
-    """Print the records as they come, or a table of them all; a failed case ends in exit code 1."""
+    """Print the records as they come, or a table of them all; a failed case ends in exit code 1.
+
+    Raises:
+        TrustError: every row that was asked for was skipped.
+    """
     done = []
     with _resumable(folder):
         for record in records:
             done.append(record)
             if as_json:
                 click.echo(to_line(record))
+    plan = read_plan(folder)
+    planned = size(plan)
     if not as_json:
         screen = console()
         for part in render(done):
             screen.print(part)
-        planned = size(read_plan(folder))
         if len(done) < planned:
             count = f"{len(done)} of {planned} cases are finished."
             screen.print(f"{count} {_go_on(folder)}", soft_wrap=True)
@@ -123,8 +129,14 @@ def report(
         if curve:
             screen.print(f"The curve is drawn in {_draw_curve(folder)}", soft_wrap=True)
         screen.print(f"The run lies in {folder}", soft_wrap=True)
+    _end(done, plan)
+
+
+def _end(done: list[Record], plan: Plan) -> None:
     if any(record.status == "failed" for record in done):
         sys.exit(1)
+    if len(done) == size(plan):
+        check_measured(done, plan)
 
 
 def _drawn(folder: Path) -> list[Path]:

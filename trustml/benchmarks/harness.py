@@ -17,6 +17,7 @@ from trustml.benchmarks.place import arithmetic, device_of, forget_peak, peak_mi
 from trustml.benchmarks.plan import PLAN, Case, Plan, read_plan
 from trustml.benchmarks.pooling import POOLED, pooled
 from trustml.benchmarks.setting import Setting, load_data, settle
+from trustml.beyond import RULERS
 from trustml.contracts import Cost, Dataset, Record
 from trustml.errors import (
     BadInput,
@@ -213,7 +214,9 @@ def _examined(run: _Run, case: Case) -> Record:
 def _blank(run: _Run, case: Case) -> Record:
     """Return the record of a case of which nothing is known yet."""
     test = run.dataset.test
-    box = {"low": test.low, "high": test.high} if case.threat else {}
+    box: dict[str, Any] = {"low": test.low, "high": test.high} if case.threat else {}
+    if case.threat.get("norm") in RULERS:
+        box["shape"] = list(test.x.shape[1:])  # what a share of a picture is in pixels
     return Record(
         case=case.name,
         kind=case.kind,

@@ -16,6 +16,7 @@ from trustml.reports.route_table import route_tables
 from trustml.reports.service_table import countermeasure_tables, service_tables
 from trustml.reports.tables import DASH, apart, number, percent, plain_table, remarks, spec_of
 from trustml.reports.theft_table import theft_tables
+from trustml.reports.threat_words import allowed, distance_heads
 
 Tables = Callable[[Sequence[Record], str, str], Iterator[RenderableType]]
 _NOISE = "noise of the same budget"
@@ -104,18 +105,7 @@ def _grade(robust: Score, clean: Score) -> str:
 
 
 def _threat(record: Record) -> str:
-    words = {
-        "linf": "every entry may move by up to {}",
-        "l2": "an input may move by up to {} in L2",
-        "l1": "an input may move by up to {} in L1",
-        "l0": "up to {} entries may change",
-        "patch": "one patch of up to {} of the image's area may be anything",
-        "spatial": "an image may be turned and shifted by up to {} of 30° and of a tenth",
-        "colour": "no pixel's colour may differ by more than {} in CIEDE2000",
-        "structure": "an image may lose up to {} of its likeness (1 − SSIM)",
-        "wasserstein": "brightness may be moved by up to {} pixels on average (Wasserstein)",
-    }
-    moved = words[record.threat["norm"]].format(f"{record.threat['epsilon']:.4g}")
+    moved = allowed(record.threat)
     moved += f", in {grid} steps" if (grid := record.threat.get("grid")) else ""
     target = str(record.threat.get("target", "none"))
     if target != "none":
@@ -132,13 +122,14 @@ def _table(group: Sequence[Record], labels: Sequence[str], model: str, data: str
     lent = first.threat.get("surrogates", ())
     budget += f", transferred from {_listed(lent)}" if lent else ""
     seeds = f", mean of {len(first.options['of'])} seeds" if first.kind == "pooled" else ""
-    heads = ["clean\n%", "robust % (95 %)", "success\n%", "L0", "L1", "L2", "Linf"]
+    far, said = distance_heads(first.threat["norm"])
+    heads = ["clean\n%", "robust % (95 %)", "success\n%", *far.values()]
     table = plain_table(
         f"{model} on {data}, {budget}{aim}{seeds}", "attack", [*heads, "passes\nfwd+bwd", "s"]
     )
     for record, label in zip(group, labels, strict=True):
-        table.add_row(label, *_cells(record), end_section=record is group[-2:][0])
-    table.caption = "L0 … Linf: median distance of the fooled inputs; passes: per attacked input"
+        table.add_row(label, *_cells(record, list(far)), end_section=record is group[-2:][0])
+    table.caption = f"{said}; passes: per attacked input"
     return table
 
 
@@ -147,15 +138,15 @@ def _listed(recipes: Sequence[str]) -> str:
     return " and ".join(apart([spec_of(recipe) for recipe in recipes]))
 
 
-def _cells(record: Record) -> list[str]:
+def _cells(record: Record, norms: Sequence[str]) -> list[str]:
     if record.status != "done":
-        return [record.status, *[""] * 8]
+        return [record.status]
     score = record.scores
     proof = record.plugin == "certificate"
     robust = score["certified accuracy" if proof else "robust accuracy"]
     interval = f"{100 * robust.value:.1f} ({100 * robust.low:.1f}{DASH}{100 * robust.high:.1f})"
     success = score.get("attack success")
-    distances = [score.get(f"median {norm}") for norm in ("l0", "l1", "l2", "linf")]
+    distances = [score.get(f"median {norm}") for norm in norms]
     return [
         f"{100 * score['clean accuracy'].value:.1f}",
         interval,

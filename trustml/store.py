@@ -172,6 +172,8 @@ def _cache_file(
     hashes = [data_hash(dataset.train), data_hash(dataset.validation)]
     # The domain too: equal bytes may be images or vectors.
     facts = [recipe.text, str(dataset.train.domain), *hashes, seed, _version(), *guarded_weights]
+    # One that was fitted without is not what a training that repeats bit for bit gives.
+    facts += ["deterministic"] if torch.are_deterministic_algorithms_enabled() else []
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
     name = recipe.name.replace("/", "-")
     return folder / f"{name}-{key}" / "model.safetensors"

@@ -143,6 +143,19 @@ def test_deterministic_training_is_restored(trustml) -> None:
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+def test_a_model_that_was_trained_otherwise_is_no_deterministic_one(trustml) -> None:
+    """The cache knows them apart, and the command that attacks this very model says which it is."""
+    words = (*SMALL, "--model", "mlp:hidden=[8],epochs=1", "--seed", "3", "--adversarial", "fast")
+    trustml(*words)
+    cached = "taken from the cache"
+    for word, known in (("", True), ("--deterministic", False), ("--deterministic", True)):
+        ended = trustml(*words, *([word] if word else []))
+        assert (cached in ended.out) == known
+        (line,) = [line for line in ended.out.splitlines() if line.startswith("attack this very")]
+        assert ("--deterministic" in line) == bool(word)
+        assert "--seed 3" in line
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [

@@ -106,8 +106,11 @@ def print_training(
     for note in result.notes:
         click.echo(f"note: {note}")
     if adversarial != OFF:
-        spec = f"--model {quote(recipe.text)} --data {quote(data)}"
-        click.echo(f"attack this very model: trustml bench {spec}")
+        spec = ["--model", recipe.text, "--data", data, *(["--seed", str(seed)] if seed else [])]
+        spec += ["--deterministic"] if deterministic else []
+        spec += ["--data-dir", data_dir] if data_dir else []
+        spec += [word for path in plugins for word in ("--plugin", path)]
+        click.echo(f"attack this very model: trustml bench {' '.join(map(quote, spec))}")
     click.echo(f"figure: {picture}")
     spec = spec_text(recipe.model.plugin.name, {"weights": str(weights)})
     click.echo(f"weights: {weights} (use them with {spec})")

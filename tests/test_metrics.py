@@ -35,6 +35,48 @@ def test_ends_are_one_sided() -> None:
     assert metrics.proportion(59, 59).high == 1.0
 
 
+@given(counts)
+def test_a_mean_of_zeros_and_ones_is_a_proportion(yn: tuple[int, int]) -> None:
+    """Then each sample is one trial, and both are the same posterior."""
+    y, n = yn
+    shares = (torch.arange(n) < y).double()
+    one, other = metrics.mean_share(shares, "higher", 5), metrics.proportion(y, n)
+    if n > 1:
+        assert (one.low, one.high) == pytest.approx((other.low, other.high))
+    assert 0 <= one.low <= one.value <= one.high <= 1
+    assert (one.low == 0) == (y == 0)
+
+
+def test_a_mean_of_shares_covers_what_it_estimates() -> None:
+    """Samples whose own rates differ, five answers each: 95 % of the intervals hold the mean rate.
+
+    Rates from Beta(0.2, 1.8), so that most samples are right in all five and the mean error is
+    0.1; with 1000 draws of 60 samples, 95 % ± 2.
+    """
+    draw = np.random.default_rng(3)
+    hits = 0
+    for _ in range(1000):
+        errors = torch.from_numpy(draw.binomial(5, draw.beta(0.2, 1.8, 60)) / 5)
+        score = metrics.mean_share(errors, "lower", 5)
+        hits += score.low <= 0.1 <= score.high
+    assert 925 <= hits <= 975
+
+
+def test_a_mean_share_is_never_none_where_something_was_seen() -> None:
+    """One of 300 answers: a normal interval begins at 0. Even shares are as many as the answers."""
+    shares = torch.zeros(60)
+    shares[0] = 0.2
+    score = metrics.mean_share(shares, "lower", 5)
+    assert 0 < score.low < score.value < score.high
+    even = metrics.mean_share(torch.full((60,), 0.2), "lower", 5)
+    wanted = metrics.proportion(60, 300)
+    assert (even.low, even.high) == pytest.approx((wanted.low, wanted.high))
+    assert metrics.mean_share(torch.zeros(60), "lower", 5).high == metrics.proportion(0, 60).high
+    for bad in (torch.zeros(0), torch.tensor([0.5, 1.5]), torch.tensor([math.nan])):
+        with pytest.raises(BadInput):
+            metrics.mean_share(bad, "lower")
+
+
 def test_average_coverage_over_the_prior_is_95_percent() -> None:
     """Credible intervals cover exactly their level on average over the prior they assume."""
     n, theta = 40, (np.arange(4000) + 0.5) / 4000

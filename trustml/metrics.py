@@ -41,6 +41,33 @@ def proportion(successes: int, count: int, better: Better = "higher") -> Score:
     return Score(value, *posterior.interval(LEVEL), better)
 
 
+def mean_share(shares: Tensor, better: Better, parts: int = 1) -> Score:
+    """Return the mean of shares (N,) with the 95 % interval of the Beta posterior, uniform prior.
+
+    The shares count as many trials as would make the variance of their mean: N where each is 0 or
+    1, at most as many as there were. So no end is 0 or 1 where both outcomes were seen.
+
+    Args:
+        shares: one a sample, each of `parts` trials.
+        better: which way is good.
+        parts: of a share.
+
+    Raises:
+        BadInput: there are none, or one outside [0, 1].
+    """
+    count = len(shares)
+    if not count or not bool(((shares >= 0) & (shares <= 1)).all()):
+        raise BadInput("a mean share needs one share or more, each in [0, 1]")
+    value = float(shares.double().mean())
+    if value in (0.0, 1.0):
+        return proportion(round(value * count), count, better)
+    variance = float(shares.double().var(correction=0)) / count if count > 1 else math.inf
+    most = float(count * parts)
+    trials = min(max(value * (1 - value) / variance, 1.0), most) if variance > 0 else most
+    low, high = Beta(1 + value * trials, 1 + (1 - value) * trials).interval(LEVEL)
+    return Score(value, min(low, value), max(high, value), better)
+
+
 def accuracy(logits: Tensor, y: Tensor) -> Score:
     """Return the share of rows of logits (B, K) whose largest entry is y (B,).
 

@@ -1,6 +1,7 @@
 """Cases of the exam of corruptions: what is answered to corrupted pictures, and the scores."""
 
 import hashlib
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ from trustml.contracts import Cost, Record, Score
 from trustml.corrupting import SEVERITIES, corrupted
 from trustml.errors import BrokenClaim, NotApplicable
 from trustml.files import write_whole
-from trustml.metrics import proportion
+from trustml.metrics import mean_share, proportion
 from trustml.progress import progress
 from trustml.randomness import keyed
 from trustml.recipes import choose, read_recipe
@@ -81,12 +82,15 @@ def scores_of(found: Sequence[Mapping[str, Tensor]], bench: Bench) -> dict[str, 
         fine = 1 - torch.stack([each[:, place] for each in wrong]).mean(0)
         name = f"accuracy at severity {severity}"
         scores[name] = (
-            proportion(int(fine.sum()), len(fine)) if len(found) == 1 else _mean(fine, "higher")
+            proportion(int(fine.sum()), len(fine))
+            if len(found) == 1
+            else mean_share(fine, "higher", len(found))
         )
-    scores["corruption error"] = _mean(torch.stack(wrong).mean((0, 2)), "lower")
+    errors = torch.stack(wrong).mean((0, 2))
+    scores["corruption error"] = mean_share(errors, "lower", len(found) * len(SEVERITIES))
     if BASELINE in found[0]:
-        errors = [(one[BASELINE] != y).double() for one in found]
-        relative = _relative(wrong, errors)
+        others = [(one[BASELINE] != y).double() for one in found]
+        relative = _relative(wrong, others)
         if relative is not None:
             scores["relative corruption error"] = relative
     return scores
@@ -204,17 +208,12 @@ def _finished(bench: Bench) -> list[Record]:
     return done
 
 
-def _mean(values: Tensor, better: str) -> Score:
-    """Return the mean of samples' shares (N,) with a normal 95 % interval, cut to [0, 1]."""
-    value = float(values.mean())
-    half = _WIDTH * float(values.std()) / len(values) ** 0.5 if len(values) > 1 else 1.0
-    return Score(value, max(value - half, 0.0), min(value + half, 1.0), better)  # type: ignore[arg-type]
-
-
 def _relative(wrong: Sequence[Tensor], errors: Sequence[Tensor]) -> Score | None:
     """Return the mean ratio of two models' errors (N, 5) a corruption; None where one is of 0.
 
-    The interval by the delta method: what each sample adds to the ratios, to first order.
+    The interval by the delta method on the logarithm, so that errors that were seen are never none:
+    what each sample adds to the ratios, to first order. Where no error was seen, the most that can
+    hide divided by the baseline's.
     """
     ratios, pulls = [], []
     for own, other in zip(wrong, errors, strict=True):
@@ -224,5 +223,8 @@ def _relative(wrong: Sequence[Tensor], errors: Sequence[Tensor]) -> Score | None
         ratios.append(float(own.mean()) / base)
         pulls.append((own.mean(1) - ratios[-1] * other.mean(1)) / base)
     value, pull = sum(ratios) / len(ratios), torch.stack(pulls).mean(0)
-    half = _WIDTH * float(pull.std()) / len(pull) ** 0.5 if len(pull) > 1 else value
-    return Score(value, max(value - half, 0.0), value + half, "lower")
+    if not value:
+        hidden = mean_share(wrong[0].mean(1), "lower").high
+        return Score(0.0, 0.0, hidden / float(torch.stack(list(errors)).mean()), "lower")
+    reach = _WIDTH * float(pull.std()) / len(pull) ** 0.5 / value if len(pull) > 1 else math.inf
+    return Score(value, value * math.exp(-reach), value * math.exp(min(reach, 700.0)), "lower")

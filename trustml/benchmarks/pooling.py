@@ -14,6 +14,7 @@ from trustml.metrics import proportion
 POOLED = "pooled"
 # Of a 95 % interval, its half width is so many standard deviations.
 _WIDTH = 1.959963984540054
+_FAR = 30.0  # log odds beyond which a share is an end
 # How scores begin that are no shares.
 _UNBOUNDED = ("median ", "relative ", "delay ", "latency ", "review ", "deviations")
 # What is yes or no of each model, so that seeds are counted; and what has no mean.
@@ -79,7 +80,9 @@ def pooled_score(scores: Sequence[Score], most: float = math.inf, least: float =
 
     The scores are draws of N(μ, σ²) under a flat Normal prior on μ; σ² is taken from them, so that
     Student's quantile stands where the normal one would be too narrow. What one test set leaves
-    open is the same for every seed, so that it is added whole, not divided by their number.
+    open is the same for every seed, so that it is added whole, not divided by their number. Of a
+    share (`least` 0, `most` 1) the interval is as wide on the logit scale, so that it holds neither
+    end that was not seen.
 
     Args:
         scores: of two seeds or more.
@@ -90,10 +93,18 @@ def pooled_score(scores: Sequence[Score], most: float = math.inf, least: float =
 
     values = [score.value for score in scores]
     between = statistics.variance(values)
+    if least == 0 and most == 1 and between == 0 and values[0] in (0.0, 1.0):
+        # All on an end: what each leaves open lies on the one side there is.
+        low, high = (statistics.fmean(getattr(s, end) for s in scores) for end in ("low", "high"))
+        return Score(values[0], low, high, scores[0].better)
     own = statistics.fmean(((score.high - score.low) / (2 * _WIDTH)) ** 2 for score in scores)
     middle, half = statistics.fmean(values), _WIDTH * math.sqrt(own)
     if between > 0:
         belief = normal_normal(Normal(0.0, math.inf), values, between)
         quantile = float(stats.t.ppf(0.975, len(values) - 1))
         middle, half = belief.mean, math.hypot(half, quantile * math.sqrt(belief.variance))
+    if least == 0 and most == 1 and 0 < middle < 1:
+        reach = min(half / (middle * (1 - middle)), _FAR)
+        odds = (math.log(middle / (1 - middle)) + side * reach for side in (-1, 1))
+        return Score(middle, *(1 / (1 + math.exp(-each)) for each in odds), scores[0].better)
     return Score(middle, max(middle - half, least), min(middle + half, most), scores[0].better)

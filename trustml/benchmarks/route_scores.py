@@ -10,7 +10,7 @@ from trustml.bayes.conjugate import Beta
 from trustml.conformal import conformal_quantile
 from trustml.contracts import Score
 from trustml.errors import NotApplicable
-from trustml.metrics import median, proportion
+from trustml.metrics import mean_share, median, proportion
 
 RATES = {"1 %": 0.01, "5 %": 0.05}  # of false alarms
 TAMPERED = ("static", "adaptive")
@@ -129,9 +129,7 @@ def before_alarm(misread: Tensor, right: Tensor, alarm: Tensor) -> Score:
     places = torch.arange(misread.shape[1])[None]
     lost = misread & right & (places <= alarm[:, None])
     share = lost.sum(1).double() / right.sum(1).clamp_min(1)
-    half = _Z * float(share.std(unbiased=True)) / math.sqrt(len(share)) if len(share) > 1 else 1.0
-    middle = float(share.mean())
-    return Score(middle, max(0.0, middle - half), min(1.0, middle + half), "lower")
+    return mean_share(share, "lower", misread.shape[1])
 
 
 def _poisoned(found: Kept) -> dict[str, Score]:

@@ -6,14 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from tests.targets.servers import StandIn, late, say
 from trustml.audit.agenda import Item, Pace, seconds, work
 from trustml.audit.black_box import BLACK_BOX
 from trustml.audit.sections import Subject
+from trustml.audit.preparing import prepared
 from trustml.audit.stealing import STEALING
+from trustml.benchmarks.harness import start
 from trustml.benchmarks.plan import Plan
+from trustml.benchmarks.verify import verify
 from trustml.cli.main import cli
 from trustml.contracts import Access
 from trustml.errors import BadInput, UsageError
@@ -124,6 +128,36 @@ def test_the_estimate_has_the_wire_and_the_rate_in_it() -> None:
     assert seconds(item, SERVED, Pace(0.01, 0.1)) == pytest.approx(2000 * 0.1 + rest * 0.01)
     held = seconds(item, SERVED, Pace(1e-6, 1e-6, rate=10.0, batch=16))
     assert held == pytest.approx((2000 + rest / 16) / 10)
+
+
+def test_a_server_is_asked_about_no_more_training_samples_than_test_ones(
+    served: StandIn, tmp_path: Path
+) -> None:
+    """Of 40 test samples at most 40 of each other split and set, and all of them are told of."""
+    url = f"{served.url}/v2/models/digits"
+    plan = Plan((url,), detectors=("mcp",), limit=40, outside=("noise", "gaussian"))
+    calibration, detector = list(start(plan, tmp_path / "run"))
+    assert detector.status == "done", detector.reason
+    # What opens the model and reads the test samples, then training, validation, test and two sets.
+    assert 5 * 40 < served.rows < 5 * 40 + 200
+    for record in (calibration, detector):
+        told = next(note for note in record.notes if "the server was asked about" in note)
+        assert "40 of 1,078 training and 40 of 180 validation samples" in told, told
+        assert record.threat["learnt from"] == "40 training samples"
+        assert record.threat["tuned on"] == "the first 20 validation samples"
+    assert len(list(verify(tmp_path / "run"))) == 2
+
+
+def test_an_audit_leaves_the_process_as_it_was(tmp_path: Path) -> None:
+    """cuDNN chooses as before once the audit is prepared, if it chose by stop watch."""
+    held = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    try:
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = True, False
+        prepared(Plan(("logistic:epochs=1",)), "quick", tmp_path / "audit")
+        after = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    finally:
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = held
+    assert after == (True, False)
 
 
 @pytest.mark.slow

@@ -83,7 +83,9 @@ def _by_area(score: Score) -> Severity:
 def _passes(plan: Plan, subject: Subject) -> tuple[float, float]:
     # Each sample is read once, and once from each other set, which are as large at most.
     read = subject.inputs(plan) * (1 + subject.outside)
-    return float(read + subject.training + subject.validation), 0.0
+    # A server is asked about no more of the others than of the test samples.
+    most = subject.inputs(plan) if subject.remote else max(subject.training, subject.validation)
+    return float(read + min(most, subject.training) + min(most, subject.validation)), 0.0
 
 
 DOUBT = Section("doubt", "Knows what it does not know", _plan, _judged, _passes)

@@ -16,7 +16,7 @@ from trustml.audit.agenda import Item, Pace, agenda, seconds, work
 from trustml.audit.sections import DEPTHS, Depth, Subject
 from trustml.benchmarks.exams import checked
 from trustml.benchmarks.inspection import controls_of
-from trustml.benchmarks.place import device_of, exact_arithmetic
+from trustml.benchmarks.place import arithmetic, device_of
 from trustml.benchmarks.plan import Plan
 from trustml.benchmarks.plan import from_json as plan_from_json
 from trustml.benchmarks.setting import Setting, blaming, load_data, settle
@@ -136,10 +136,9 @@ def _write(found: Prepared, depth: Depth) -> None:
 def _prepared(base: Plan, depth: Depth, folder: Path, budget: int) -> Prepared:
     if budget < 0:
         raise BadInput(f"--budget {budget} must be 0 (no bound) or more")
-    exact_arithmetic()
     dataset, device = load_data(base.data, base.data_dir), device_of(base.device)
     recipe, ledger = read_recipe(base.models[0]), Ledger(folder / QUERIES, budget)
-    with entered_in(ledger):
+    with entered_in(ledger), arithmetic(base.deterministic):
         some = replace(base, limit=_TIMED)
         setting = settle(some, recipe, dataset, device, folder / MODELS)
         access = access_of(setting.module)

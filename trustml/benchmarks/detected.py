@@ -16,7 +16,7 @@ from trustml.benchmarks.claims import close
 from trustml.benchmarks.discipline import SAMPLES, Bench
 from trustml.benchmarks.outputs import outputs_of
 from trustml.benchmarks.outside import attacked_splits, outside_split
-from trustml.benchmarks.plan import Case
+from trustml.benchmarks.plan import Case, Plan
 from trustml.benchmarks.slipped import Posted, check_slipped, passed, slipped
 from trustml.benchmarks.stolen import is_thief, stolen_split
 from trustml.benchmarks.suspicion import check_shown, checked, learnt
@@ -28,8 +28,8 @@ from trustml.conformal import (
     conformal_scores,
     split_conformal,
 )
-from trustml.contracts import Access, Cost, Outputs, Record, Score, Split
-from trustml.deployment import access_of
+from trustml.contracts import Access, Cost, Dataset, Outputs, Record, Score, Split
+from trustml.deployment import access_of, is_remote
 from trustml.errors import BadInput, BrokenClaim, NotApplicable
 from trustml.files import write_whole
 from trustml.metrics import proportion
@@ -75,7 +75,7 @@ def examine(case: Case, blank: Record, bench: Bench) -> Record:
         slips, unled = slipped(case, bench, posted)
         found |= slips
     scores, notes = scores_of(found)
-    notes += unled
+    notes += unled + _asked_about(bench)
     return replace(
         blank,
         scores=scores,
@@ -165,6 +165,8 @@ def _sets(case: Case, bench: Bench) -> dict[str, Outputs]:
     if not known:
         data = bench.dataset
         splits = {"train": data.train, "validation": data.validation, "test": bench.setting.split}
+        if (most := _most(bench)) is not None:
+            splits |= {name: splits[name].at(slice(0, most)) for name in ("train", "validation")}
         for name in case.threat["outside"]:
             splits[name] = (
                 stolen_split(name, bench)
@@ -176,6 +178,30 @@ def _sets(case: Case, bench: Bench) -> dict[str, Outputs]:
             name: outputs_of(bench.setting, split, bench.device) for name, split in splits.items()
         }
     return known
+
+
+def asked_at_most(plan: Plan, dataset: Dataset) -> int:
+    """Return how many training samples a server is asked about, and how many validation ones.
+
+    It may charge for each: no more than test samples, whichever shard of them is examined.
+    """
+    return min(len(dataset.test), plan.limit or len(dataset.test))
+
+
+def _most(bench: Bench) -> int | None:
+    """Return how many samples detectors may learn from at most; None of a model at hand."""
+    remote = is_remote(bench.setting.module)
+    return asked_at_most(bench.plan, bench.dataset) if remote else None
+
+
+def _asked_about(bench: Bench) -> list[str]:
+    """Say so where a server was not asked about all samples that a detector could learn from."""
+    most, data = _most(bench), bench.dataset
+    known = {"training": len(data.train), "validation": len(data.validation)}
+    if most is None or most >= max(known.values()):
+        return []
+    told = " and ".join(f"{min(most, n):,} of {n:,} {name}" for name, n in known.items())
+    return [f"the server was asked about {told} samples, no more than test samples"]
 
 
 def _with_draws(bench: Bench) -> dict[str, Outputs]:
@@ -203,6 +229,7 @@ def _halves(validation: Outputs) -> tuple[Outputs, Outputs]:
 def _calibrated(case: Case, blank: Record, bench: Bench, sets: Sets) -> Record:
     began = time.perf_counter()
     scores, notes = _calibration(sets)
+    notes += _asked_about(bench)
     cost = Cost(time.perf_counter() - began)
     return replace(blank, scores=scores, cost=cost, status="done", notes=tuple(notes))
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import get_args
 
-from trustml.benchmarks.detected import check_claims, examine, read
+from trustml.benchmarks.detected import asked_at_most, check_claims, examine, read
 from trustml.benchmarks.discipline import Discipline
 from trustml.benchmarks.outside import names
 from trustml.benchmarks.plan import Case, Plan, labels, unique
@@ -12,6 +12,7 @@ from trustml.benchmarks.stolen import stolen_or
 from trustml.chains import Chain, read_chain
 from trustml.contracts import Dataset, Json, Norm
 from trustml.errors import BadOption
+from trustml.recipes import read_recipe
 from trustml.records import plain
 from trustml.registry import all_of
 
@@ -52,12 +53,16 @@ def cases(plan: Plan, dataset: Dataset, model: str, label: str, seed: int) -> li
     Raises:
         UsageError: an out-of-distribution set that is not known.
     """
+    own = read_recipe(model)
+    served = own.is_deployed and own.model.plugin.facts["takes"] == "url"
+    most = asked_at_most(plan, dataset) if served else len(dataset.train)
+    learnt, held = min(most, len(dataset.train)), min(most, len(dataset.validation))
     # What is told apart, and what the detectors saw of it before: nothing from outside.
     sets: dict[str, Json] = {
         "outside": list(names(plan, dataset)),
-        "learnt from": f"{len(dataset.train)} training samples",
-        "tuned on": f"the first {len(dataset.validation) // 2} validation samples",
-        "threshold from": f"the other {(len(dataset.validation) + 1) // 2} validation samples",
+        "learnt from": f"{learnt} training samples",
+        "tuned on": f"the first {held // 2} validation samples",
+        "threshold from": f"the other {(held + 1) // 2} validation samples",
     }
     if plan.aware:
         sets["aware"] = [

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 from tests.targets.servers import StandIn, late, say
 from trustml.audit.agenda import Item, Pace, seconds, work
 from trustml.audit.black_box import BLACK_BOX
-from trustml.audit.sections import Subject
 from trustml.audit.preparing import prepared
+from trustml.audit.sections import Subject
 from trustml.audit.stealing import STEALING
 from trustml.benchmarks.harness import start
 from trustml.benchmarks.plan import Plan
@@ -149,7 +149,7 @@ def test_a_server_is_asked_about_no_more_training_samples_than_test_ones(
 
 
 def test_an_audit_leaves_the_process_as_it_was(tmp_path: Path) -> None:
-    """cuDNN chooses as before once the audit is prepared, if it chose by stop watch."""
+    """How cuDNN chooses is as before once an audit is prepared."""
     held = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
     try:
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = True, False

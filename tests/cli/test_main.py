@@ -146,6 +146,21 @@ def test_methods_that_suit_no_model_are_no_success(trustml) -> None:
     assert trustml(*words, "random", "--out", "random").code == 0
 
 
+def test_a_model_of_other_classes_is_refused_before_anything_is_written(trustml) -> None:
+    """Of three classes where the data have ten, in the words of who asks."""
+    Path("three.py").write_text(
+        "from torch import nn\n\ndef build():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))\n"
+    )
+    words = ("--model", "logistic", "--limit", "5", "--out", "run")
+    for word in ("surrogate", "model"):
+        text = "three.py:build"
+        given = ("--attack", "fgsm", f"--{word}", text, *words)
+        said = f"--{word} {text}: the model answers 3 classes; the data have 10"
+        _failed(trustml("bench", *given), 2, said)
+        assert not Path("run").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -17,6 +17,7 @@ from trustml.benchmarks.place import arithmetic, device_of, forget_peak, peak_mi
 from trustml.benchmarks.plan import PLAN, Case, Plan, read_plan
 from trustml.benchmarks.pooling import POOLED, pooled
 from trustml.benchmarks.setting import Setting, load_data, settle
+from trustml.benchmarks.surrogates import check_models
 from trustml.beyond import RULERS
 from trustml.contracts import Cost, Dataset, Record
 from trustml.errors import (
@@ -44,10 +45,12 @@ def start(plan: Plan, folder: Path, executor: str = "local", workers: int = 0) -
         TrustError: nothing could be written.
     """
     _check_empty(folder)
+    models, lent = plan.models, plan.surrogates
     plan = checked(plan)
     device_of(plan.device)
     dataset = load_data(plan.data, plan.data_dir)
     plans = cases(plan, dataset)
+    check_models(plan, models, lent, dataset)
     with locked(folder):
         _check_empty(folder)  # another process may have been quicker
         hire = crew(executor, workers, device_of(plan.device).type)

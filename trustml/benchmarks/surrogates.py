@@ -1,20 +1,24 @@
 """Models that an attacker has in place of the examined one, and what it makes of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
+from trustml.access import frozen
 from trustml.benchmarks.blocks import fitting_blocks
 from trustml.benchmarks.discipline import MODELS, Bench
 from trustml.benchmarks.plan import Plan
-from trustml.benchmarks.setting import Setting, recorded_module, settle
-from trustml.contracts import Access, Norm, Record, Threat
-from trustml.deployment import access_of
-from trustml.errors import BrokenClaim, TrustError
+from trustml.benchmarks.setting import Setting, blaming, recorded_module, settle
+from trustml.contracts import Access, Dataset, Norm, Record, Threat
+from trustml.deployment import access_of, check_names
+from trustml.errors import BadInput, BrokenClaim, MethodFailed, NotApplicable, TrustError
 from trustml.recipes import Choice, Recipe, read_recipe
+from trustml.store import build
+from trustml.weights import load_weights
 
 # What their seeds lie above the examined model's: an attacker does not know how that was drawn, and
 # two surrogates of one recipe are two models.
@@ -166,6 +170,59 @@ def together(settings: Sequence[Setting], device: torch.device) -> Setting:
     return replace(settings[0], module=mean, blocks=fitting_blocks(mean, x), notes=notes)
 
 
+def check_models(plan: Plan, models: Sequence[str], lent: Sequence[str], dataset: Dataset) -> None:
+    """Check, before a run begins, that surrogates answer for the data, and that models open.
+
+    One model alone ends its run before there is a record; one of several would end it midway.
+
+    Args:
+        plan: the run's, checked.
+        models: its models in the words of who asks, for the message.
+        lent: its surrogates in these words.
+        dataset: what they are asked about.
+
+    Raises:
+        UsageError: one of them cannot answer for the data.
+        TrustError: a surrogate does not open.
+    """
+    for text in models if len(models) > 1 else ():
+        recipe = read_recipe(text)
+        if recipe.is_deployed:
+            with suppress(MethodFailed, NotApplicable), _named(f"--model {text}"):
+                check_names(build(recipe, dataset.test.domain, plan.seed), dataset.class_names)
+    for text, (recipe, own) in zip(lent, named(plan, plan.seed).values(), strict=True):
+        with _named(f"--surrogate {text}"):
+            _check_classes(recipe, own, dataset)
+
+
+def _check_classes(recipe: Recipe, seed: int, dataset: Dataset) -> None:
+    """Check on two samples, before any training, that a model tells the data's classes apart.
+
+    Raises:
+        BadInput: it does not.
+        TrustError: it does not open, or its weights do not load.
+    """
+    two = dataset.test.at(slice(0, 2))
+    with blaming(f"model {recipe.name}"):
+        module = build(recipe, two.domain, seed)
+        if recipe.weights is not None and not recipe.at("serving"):
+            load_weights(module, recipe.weights)
+        check_names(module, dataset.class_names)
+        with torch.no_grad(), frozen(module.eval()):
+            logits = module(two.x)
+    if isinstance(logits, Tensor) and logits.dim() == 2 and logits.shape[1] != two.classes:
+        raise BadInput(f"the model answers {logits.shape[1]} classes; the data have {two.classes}")
+
+
+@contextmanager
+def _named(word: str) -> Iterator[None]:
+    """Put before an error what it is about."""
+    try:
+        yield
+    except TrustError as error:
+        raise type(error)(f"{word}: {error}") from error
+
+
 def check_lent(record: Record, bench: Bench) -> None:
     """Check that the run holds the surrogates that the record names.
 
@@ -185,7 +242,6 @@ def check_lent(record: Record, bench: Bench) -> None:
 
 def _settled(bench: Bench, recipe: Recipe, seed: int) -> Setting:
     plan = replace(bench.plan, seed=seed)
-    try:
+    word = recipe.text if recipe.is_deployed else recipe.name
+    with _named(f"surrogate {word}"):
         return settle(plan, recipe, bench.dataset, bench.device, bench.folder / MODELS)
-    except TrustError as error:
-        raise type(error)(f"surrogate {recipe.name}: {error}") from error

@@ -181,6 +181,29 @@ def test_of_starts_side_by_side_the_best_is_kept(
     assert torch.allclose(margin(masked(candidate), y)[open_], seen[open_], atol=1e-5)
 
 
+def test_starts_of_a_sample_end_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Side by side, each sample's first start wins where it begins; the others get one turn yet.
+
+    A turn is 64 windows, a walk of 6 looks and a last one; with the starts at most 72 looks.
+    """
+    monkeypatch.setattr("trustml.attacks._alternation.NEAR", 1e3)
+    handed: list[int] = []
+
+    def model(z: Tensor) -> Tensor:
+        handed.append(len(z))
+        # Of four starts of each sample, asked about together for the first time.
+        won = (handed.count(4 * SAMPLES) == 1) & (len(z) == 4 * SAMPLES)
+        lead = torch.where((torch.arange(len(z)) % 4 == 0) & won, 1.0, -1.0) + 0 * z.flatten(1).sum(
+            1
+        )
+        return torch.stack([-lead, lead], 1)
+
+    x, y = torch.full((SAMPLES, 1, 4, 4), 0.5), torch.zeros(SAMPLES, dtype=torch.int64)
+    alternate(model, x, y, Lp("linf", 0.1), keyed(0, IDS), rounds=1, more=4, bursts=3)
+    first = handed.index(4 * SAMPLES)
+    assert sum(handed[first + 1 :]) <= 3 * SAMPLES * 72
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_walks_between_the_windows_help(norm: str) -> None:
     """Five walks go from any vertex to the best; 320 windows alone come nowhere near."""

@@ -105,3 +105,18 @@ def test_nan_is_no_vote() -> None:
             HalfSpace(torch.tensor([torch.nan]), 0.0), torch.rand(2, 1),
             random=keyed(0, torch.arange(2)), draws=2,
         )  # fmt: skip
+
+
+def test_the_class_is_not_chosen_by_the_draws_that_certify_it() -> None:
+    """Cohen et al.: two samples. A bound from the draws that chose the class would be too high."""
+    asked: list[Tensor] = []
+
+    def model(x: Tensor) -> Tensor:
+        asked.append(x.clone())
+        return torch.stack([x[:, 0], -x[:, 0]], 1)
+
+    x = torch.zeros(1, 3)
+    smoothed(model, x, random=keyed(0, torch.arange(1)), guesses=20, draws=30)
+    noisy = torch.cat(asked)
+    assert len(noisy) == 50
+    assert len(noisy.unique(dim=0)) == 50

@@ -117,6 +117,5 @@ def test_the_class_is_not_chosen_by_the_draws_that_certify_it() -> None:
 
     x = torch.zeros(1, 3)
     smoothed(model, x, random=keyed(0, torch.arange(1)), guesses=20, draws=30)
-    noisy = torch.cat(asked)
-    assert len(noisy) == 50
-    assert len(noisy.unique(dim=0)) == 50
+    # Blocks are filled up with copies.
+    assert len(torch.cat(asked).unique(dim=0)) == 50

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from torch import Tensor
 
@@ -131,6 +132,22 @@ def test_perfect_inverted_and_constant() -> None:
     assert constant.scores["aupr_out"].value == 0.5  # the base rate
     assert "same suspicion" in constant.notes[-1]
     assert not outside_scores(low, high).notes
+
+
+def test_few_samples_that_agree_by_chance_know_little() -> None:
+    """Two outsiders side by side: their spread says 0, and DeLong's interval is a tenth wide.
+
+    As many independent pairs as there are outsiders: Beta(1 + 2 · 0.9, 1 + 2 · 0.1).
+    """
+    inside, outside = torch.arange(100).double(), torch.tensor([89.5, 89.6])
+    found = outside_scores(inside, outside)
+    score = found.scores["auroc"]
+    assert score.value == pytest.approx(0.9)
+    assert score.low == pytest.approx(stats.beta(2.8, 1.2).ppf(0.025))
+    assert score.high <= 1
+    assert found.notes == ("too few samples to tell much (outside: 2)",)
+    wrong = failure_scores(torch.arange(30).double(), torch.arange(30) > 26)
+    assert wrong.notes == ("too few samples to tell much (wrong answers: 3)",)
 
 
 def test_one_sample_a_side_knows_next_to_nothing() -> None:

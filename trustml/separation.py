@@ -23,6 +23,7 @@ from trustml.ranks import Ranked, ranked
 
 Positive = Literal["ordinary", "odd"]
 KEPT = 0.95
+FEW = 10  # samples of a side that tell next to nothing
 # What each name means, for tables and pages to print.
 MEANING: Mapping[str, str] = {
     "auroc": "chance that a random odd sample is more suspicious than a random ordinary one",
@@ -67,7 +68,7 @@ def outside_scores(inside: Tensor, outside: Tensor) -> Separation:
         "auroc": _delong(groups),
         **scores_of(groups, _separations("in", "out"), together=False),
     }
-    return Separation(scores, _notes(groups), _odd_share(groups))
+    return Separation(scores, _notes(groups, "inside", "outside"), _odd_share(groups))
 
 
 def failure_scores(suspicion: Tensor, wrong: Tensor) -> Separation:
@@ -87,7 +88,8 @@ def failure_scores(suspicion: Tensor, wrong: Tensor) -> Separation:
         )
     metrics = {**_separations("success", "error"), **RISKS}
     scores = {"auroc": _delong(groups), **scores_of(groups, metrics, together=True)}
-    return Separation(scores, _notes(groups), _odd_share(groups))
+    notes = _notes(groups, "right answers", "wrong answers")
+    return Separation(scores, notes, _odd_share(groups))
 
 
 def auroc(ordinary: Tensor, odd: Tensor) -> Score:
@@ -198,20 +200,26 @@ def _separations(ordinary: str, odd: str, at: float = KEPT) -> dict[str, Metric]
 
 
 def _delong(groups: Ranked) -> Score:
-    """Return the AUROC with DeLong's interval (DeLong, DeLong, Clarke-Pearson 1988)."""
+    """Return the AUROC with DeLong's interval (DeLong, DeLong, Clarke-Pearson 1988).
+
+    A variance that is taken from few samples may be anything: then the interval is no narrower than
+    that of as many independent pairs, whose variance is the largest that there can be.
+    """
     value, variance = ranks.auroc(groups)
     if groups.constant:
         return Score(value, value, value, "higher")
+    pairs = int(min(groups.ordinary.sum(), groups.odd.sum()))
+    belief = Beta(1 + value * pairs, 1 + (1 - value) * pairs)
+    tail = (1 - LEVEL) if value in (0.0, 1.0) else (1 - LEVEL) / 2
+    least = 0.0 if value == 0 else min(value, belief.quantile(tail))
+    most = 1.0 if value == 1 else max(value, belief.quantile(1 - tail))
     if not 0 < value < 1 or not variance > 0:
-        pairs = int(min(groups.ordinary.sum(), groups.odd.sum()))
-        belief = Beta(1 + value * pairs, 1 + (1 - value) * pairs)
-        tail = (1 - LEVEL) if value in (0.0, 1.0) else (1 - LEVEL) / 2
-        low = 0.0 if value == 0 else belief.quantile(tail)
-        high = 1.0 if value == 1 else belief.quantile(1 - tail)
-        return Score(value, min(low, value), max(high, value), "higher")
+        return Score(value, least, most, "higher")
     centre = math.log(value / (1 - value))
     reach = NormalDist().inv_cdf((1 + LEVEL) / 2) * math.sqrt(variance) / (value * (1 - value))
     low, high = (1 / (1 + math.exp(-(centre + side * reach))) for side in (-1, 1))
+    if pairs < FEW:
+        low, high = min(low, least), max(high, most)
     return Score(value, low, high, "higher")
 
 
@@ -220,7 +228,13 @@ def _odd_share(groups: Ranked) -> float:
     return odd / (ordinary + odd)
 
 
-def _notes(groups: Ranked) -> tuple[str, ...]:
-    if not groups.constant:
-        return ()
-    return ("every sample has the same suspicion: an AUROC of 50 % is all that it can have",)
+def _notes(groups: Ranked, ordinary: str, odd: str) -> tuple[str, ...]:
+    notes = []
+    for counts, name in ((groups.ordinary, ordinary), (groups.odd, odd)):
+        if (count := int(counts.sum())) < FEW:
+            notes.append(f"too few samples to tell much ({name}: {count})")
+    if groups.constant:
+        notes.append(
+            "every sample has the same suspicion: an AUROC of 50 % is all that it can have"
+        )
+    return tuple(notes)

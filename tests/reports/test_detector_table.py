@@ -1,5 +1,6 @@
 """Tables of detectors: they fit the screen, and say what the records say."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -62,6 +63,37 @@ def test_the_verdict_takes_the_best_of_the_worst() -> None:
     assert said.startswith("Verdict: knn is the surest: AUROC 80.0 % or more on each of 5 sets.")
     assert "its gate stops 40.0 % of noise, the hardest for it." in said
     assert said.endswith("An attack that knows it has 56.0 % misread and accepted.")
+
+
+def test_none_is_the_surest_where_none_is_better_than_chance() -> None:
+    """A blind score has an AUROC of 50 %: the best of two that are worse is nothing to rely on."""
+    both = verdict([_record("mcp", 0.02), _record("knn", 0.05)], ["mcp", "knn"])
+    assert both == (
+        "Verdict: none of the 2 detectors is better than chance on every set: the best, knn, has "
+        "an AUROC of 5.0 % on noise."
+    )
+    one = verdict([_record("mcp", 0.5)], ["mcp"])
+    assert one == "Verdict: mcp is not better than chance on noise: it has an AUROC of 50.0 %."
+    hardly = verdict([_record("mcp", 0.51), _record("knn", 0.4)], ["mcp", "knn"])
+    assert (
+        "mcp is the surest: AUROC 51.0 % or more on each of 5 sets, which may be chance." in hardly
+    )
+
+
+def test_one_detector_is_not_the_surest_of_several() -> None:
+    said = verdict([_record("mcp", 0.6)], ["mcp"])
+    assert said.startswith("Verdict: mcp has an AUROC of 60.0 % or more on each of 5 sets. ")
+
+
+def test_an_interval_lies_within_the_scale(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of one wrong answer, found first: Beta(2, 1) begins at 22.4 %; not 100.0 ± 38.8."""
+    row = _record("mcp", 0.6)
+    scores = {**row.scores, "errors: auroc": Score(1.0, 0.05**0.5, 1.0, "higher")}
+    scores["errors: aurc"] = Score(0.0123, 0.0101, 0.0145, "lower")
+    text = _printed([replace(row, scores=scores)], capsys)
+    assert "100.0 (22–100)" in text
+    assert "1.23 (1–1.5)" in text  # narrow: tenths, rounded outwards
+    assert "±" not in text
 
 
 def test_pooled_rows_say_how_many_seeds(capsys: pytest.CaptureFixture[str]) -> None:

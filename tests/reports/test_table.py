@@ -126,6 +126,14 @@ def test_rows_and_models_of_one_name_are_told_apart(capsys: pytest.CaptureFixtur
     assert "epochs" not in text
 
 
+def test_all_of_one_attack_are_that_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """As with --curve, which puts no noise in front: the row is not said twice."""
+    text = _printed([_record(), _record("all")], capsys)
+    assert text.count("30.0 (28.0–32.0)") == 1
+    assert "all attacks together" not in text
+    assert "30.0 % remain" in text
+
+
 def test_options_that_set_apart() -> None:
     assert apart([("a", {"x": 1}), ("b", {"x": 2})]) == ["a", "b"]
     assert apart([("a", {"x": 1, "y": (1, 2)}), ("a", {"x": 1, "y": (3,)})]) == [

@@ -1,5 +1,6 @@
 """Records of detectors → tables: errors foretold, outsiders told apart, calibration, a verdict."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -11,9 +12,11 @@ from trustml.benchmarks.slipped import PASSED
 from trustml.contracts import Record, Score
 from trustml.reports.tables import DASH, WIDTH, apart, percent, plain_table, remarks
 
-# What a column of figures takes, with its padding.
-_COLUMN = 12
+# What a column of figures takes, with its padding, at most and mostly.
+_COLUMN = 15
 _BASE = "errors: base rate"
+_CHANCE = 0.5  # the AUROC of a blind score
+_NARROW = 0.02  # an interval of which tenths of a per cent are told
 # Of the last table: its columns, and which end of each is the least favourable one.
 _HARDEST: tuple[tuple[str, str, Callable[..., Score]], ...] = (
     ("AUROC\n%", "auroc", min),
@@ -81,12 +84,32 @@ def verdict(rows: Sequence[Record], labels: Sequence[str]) -> str:
         return "Verdict: no detector was examined against anything from outside."
     best, label = max(able, key=lambda pair: pair[0].scores["worst auroc"].value)
     score, alarms = best.scores["worst auroc"], best.scores["false alarms"]
+    if score.value <= _CHANCE:
+        return f"Verdict: {_blind(best, label, len(able))}"
     stopped = {name: best.scores[f"{name}: stopped"] for name in sets_of([best])}
     hardest = min(stopped, key=lambda name: stopped[name].value)
+    first = f"{label} is the surest: AUROC" if len(able) > 1 else f"{label} has an AUROC of"
+    doubt = "" if score.low > _CHANCE else ", which may be chance"
+    sets = f"each of {len(stopped)} sets" if len(stopped) > 1 else hardest
+    hard = f"{hardest}, the hardest for it" if len(stopped) > 1 else hardest
     return (
-        f"Verdict: {label} is the surest: AUROC {percent(score.value)} or more on each of "
-        f"{len(stopped)} sets. Stopping {percent(alarms.value)} of ordinary inputs, its gate stops "
-        f"{percent(stopped[hardest].value)} of {hardest}, the hardest for it.{_knowing(best)}"
+        f"Verdict: {first} {percent(score.value)}{' or more' * (len(stopped) > 1)} on {sets}"
+        f"{doubt}. Stopping {percent(alarms.value)} of ordinary inputs, its gate stops "
+        f"{percent(stopped[hardest].value)} of {hard}.{_knowing(best)}"
+    )
+
+
+def _blind(best: Record, label: str, count: int) -> str:
+    """Return that not even the best detector can be relied on, and where it fails."""
+    reached = {name: best.scores[f"{name}: auroc"].value for name in sets_of([best])}
+    worst = min(reached, key=lambda name: reached[name])
+    said = f"AUROC of {percent(reached[worst])}"
+    if count == 1:
+        return f"{label} is not better than chance on {worst}: it has an {said}."
+    sets = "every set" if len(reached) > 1 else worst
+    return (
+        f"none of the {count} detectors is better than chance on {sets}: the best, {label}, has "
+        f"an {said} on {worst}."
     )
 
 
@@ -130,7 +153,7 @@ def _errors(rows: Sequence[Record], labels: Sequence[str], title: str) -> Table:
         cells = [*map(_short, found[:3]), _short(found[3], 2)]
         table.add_row(label, *cells, alarms, f"{record.cost.seconds:.2f}")
     share = next((r.scores[_BASE].value for r in rows if _BASE in r.scores), None)
-    table.caption = "positive class of AUPR and FPR95: wrong answers;\n± half of the 95 % interval"
+    table.caption = "positive class of AUPR and FPR95: wrong answers;\nin brackets: 95 % interval"
     if share is not None:
         table.caption += f"; AUPR of a blind score: {percent(share)}"
     return table
@@ -145,7 +168,7 @@ def _outside(
             continue
         cells = [_short(record.scores.get(f"{name}: auroc")) for name in sets]
         table.add_row(label, *cells, _short(record.scores.get("worst auroc")))
-    table.caption = "AUROC %: 50 is blind, 100 tells all apart;\n± half of the 95 % interval"
+    table.caption = "AUROC %: 50 is blind, 100 tells all apart;\nin brackets: 95 % interval"
     return table
 
 
@@ -162,7 +185,7 @@ def _worst(rows: Sequence[Record], labels: Sequence[str], title: str) -> Table:
     table.caption = (
         "FPR95 out: share of inside flagged when 95 % of the set are;\n"
         "FPR95 in: share of the set accepted when 95 % of inside are;\n"
-        "gate: stopped at the threshold from validation data"
+        "gate: stopped at the threshold from validation data; in brackets: 95 % interval"
     )
     if aware:
         table.caption += ";\naware: misread and accepted, after an attack that knows the detector"
@@ -180,7 +203,9 @@ def _head(name: str) -> str:
 
 
 def _short(score: Score | None, digits: int = 1) -> str:
+    """Return a share in per cent and its interval, whose ends are rounded outwards."""
     if score is None:
         return DASH
-    half = 50 * (score.high - score.low)
-    return f"{100 * score.value:.{digits}f} ±{half:.{digits}f}"
+    fine = 10 if score.high - score.low < _NARROW else 1
+    low, high = math.floor(100 * fine * score.low) / fine, math.ceil(100 * fine * score.high) / fine
+    return f"{100 * score.value:.{digits}f} ({low:g}{DASH}{high:g})"

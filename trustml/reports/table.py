@@ -52,7 +52,10 @@ def render(records: Iterable[Record]) -> Iterator[RenderableType]:
 def attack_table(group: Sequence[Record], model: str, data: str) -> Iterator[RenderableType]:
     """Yield the table of one threat, its notes and its verdict."""
     labels = _labels(group)
-    yield _table(group, labels, model, data)
+    # All of one attack are that one: its row says it.
+    alone = sum(record.plugin not in _OTHER for record in group) == 1
+    rows = group[:-1] if alone and group[-1].plugin == "all" else group
+    yield _table(rows, labels[: len(rows)], model, data)
     yield from remarks(group, labels)
     yield Text(verdict(group, model), style="bold")
     yield Text("")

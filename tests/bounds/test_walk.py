@@ -2,12 +2,15 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trustml.bounds._bends import BENDS, Hinge
 from trustml.bounds._operations import Dense, Scale, Sum
 from trustml.bounds._walk import Span, stepped
-from trustml.bounds.graph import Step
+from trustml.bounds.graph import Step, graph_of
+from trustml.bounds.interval import interval_bounds
+from trustml.contracts import Norm
+from trustml.threats import Lp
 
 ENTRIES = 40
 UNIT = 2.0**-24
@@ -50,3 +53,17 @@ def test_float32_stays_within_its_error(name: str) -> None:
     assert float(((span.upper - span.lower) / span.size.clamp_min(1)).max()) < 1e-3
     assert span.error is not None
     assert torch.allclose(span.upper - span.error, span.lower + span.error, rtol=1e-9)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0"])
+def test_a_ball_of_nothing_holds_what_float32_answers(norm: Norm) -> None:
+    """No input moves, and still float32 errs through three layers: bounds in other norms, too."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Linear(ENTRIES, 60), nn.Linear(60, 60), nn.Linear(60, 20)).eval()
+        x = torch.rand(30, ENTRIES)
+    with torch.no_grad():
+        answers = module(x).double()
+    lower, upper = interval_bounds(graph_of(module, (ENTRIES,)), x, Lp(norm, 0.0))
+    assert bool(((lower <= answers) & (answers <= upper)).all())
+    assert float((upper - lower).max()) < 1e-3

@@ -40,7 +40,7 @@ def begin_ascent(quarry: Quarry, step: Tensor, start: bool) -> Ascent:
         bounds = interval(x, epsilon, threat.low, threat.high)
     walk = Ascent(x, step.to(x.dtype).expand(len(x), *[1] * (x.dim() - 1)), *bounds)
     if start:
-        walk = _to(walk, x + in_ball(x, threat.norm, epsilon, quarry.random), quarry)
+        walk = placed(walk, x + in_ball(x, threat.norm, epsilon, quarry.random), quarry)
     return walk
 
 
@@ -50,9 +50,9 @@ def ascend(walk: Ascent, seen: Seen, quarry: Quarry) -> Ascent:
     if norm == "l1":
         gradient = with_room(gradient, walk.point, quarry)
         share = max(1, round(_L1_SHARE * gradient[0].numel()))
-        return _to(walk, walk.point + walk.step * steepest(gradient, norm, share), quarry)
+        return placed(walk, walk.point + walk.step * steepest(gradient, norm, share), quarry)
     move = steepest(gradient, norm)
-    return _to(walk, move.mul_(walk.step).add_(walk.point), quarry)
+    return placed(walk, move.mul_(walk.step).add_(walk.point), quarry)
 
 
 def in_ball(x: Tensor, norm: Norm, epsilon: Tensor, random: Random, draw: int = 0) -> Tensor:
@@ -73,7 +73,7 @@ def in_ball(x: Tensor, norm: Norm, epsilon: Tensor, random: Random, draw: int = 
     return (parts[:, :-1] / parts.sum(1, keepdim=True)).view_as(x) * signs * epsilon.to(x.dtype)
 
 
-def _to(walk: Ascent, point: Tensor, quarry: Quarry) -> Ascent:
+def placed(walk: Ascent, point: Tensor, quarry: Quarry) -> Ascent:
     """Return the walk at the allowed point near `point`, which is overwritten."""
     if walk.lower is not None and walk.upper is not None:
         point = point.clamp_(walk.lower, walk.upper)

@@ -199,7 +199,7 @@ def pursue(
         for step in leg:
             walk, seen = see(part, walk, hunted)
             held = held.or_better(seen.point, seen.losses, seen.reached if wins else None)
-            if step < _EARLY or step % _EVERY == 0:
+            if checkpoint(step):
                 left = unwon(held.loss, seen.losses)
                 if len(left) < len(rows):
                     best.write(rows, held)
@@ -219,6 +219,11 @@ def pursue(
             held = _last_look(part, flight.walk.point, hunted, flight.held, loss, wins=wins)
             best.write(flight.rows, held)
     return best
+
+
+def checkpoint(step: int) -> bool:
+    """Return whether samples that are won may leave after the look of that number."""
+    return step < _EARLY or step % _EVERY == 0
 
 
 def _of(quarry: Quarry, model: Classifier, rows: Tensor) -> tuple[Quarry, Classifier]:

@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trustml.contracts import Random
+from trustml.access import at
+from trustml.attacks._flights import room, take
+from trustml.attacks._pursuit import Loss, Quarry, Seen, look
+from trustml.contracts import Classifier, Random
 from trustml.errors import NotApplicable
 from trustml.geometry import like
 
@@ -61,6 +64,33 @@ def blurred(slope: Tensor, size: int) -> Tensor:
     flat = functional.conv2d(flat, kernel, padding=(0, size // 2))
     flat = functional.conv2d(flat, kernel.mT, padding=(size // 2, 0))
     return flat.view_as(slope).to(slope.dtype)
+
+
+def looks(
+    model: Classifier, points: list[Tensor], quarry: Quarry, loss: Loss
+) -> tuple[Seen, list[Tensor]]:
+    """Return what the first of the points (B, *S) show, and the slopes at each of them."""
+    count, most = len(quarry.y), together(model, quarry.x)
+    sights = []
+    for first in range(0, len(points), most):
+        group = points[first : first + most]
+        part, some = copied(model, quarry, len(group))
+        sights.append(look(part, torch.cat(group), some, loss))
+    slopes = [slope for seen in sights for slope in seen.gradient.split(count)]
+    return take(sights[0], slice(count)), slopes
+
+
+def copied(model: Classifier, quarry: Quarry, count: int) -> tuple[Classifier, Quarry]:
+    """Return the quarry so many times, one after the other, and the model for calls about it."""
+    if count == 1:
+        return model, quarry
+    rows = torch.arange(len(quarry.y), device=quarry.y.device).repeat(count)
+    return at(model, rows), quarry.at(rows)
+
+
+def together(model: Classifier, x: Tensor) -> int:
+    """Return how many copies of the samples a look has room for."""
+    return max(1, room(model, x) // len(x))
 
 
 def check_images(x: Tensor, name: str, option: str) -> None:

@@ -1,21 +1,22 @@
 """The momentum iterative method and its kin, whose points other models misread too."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from trustml.attacks._ascent import Ascent, ascend, begin_ascent, in_ball
+from trustml.access import at
+from trustml.attacks._ascent import Ascent, ascend, begin_ascent, in_ball, placed
 from trustml.attacks._losses import LOSSES, LossName
-from trustml.attacks._pursuit import Loss, Quarry, Seen, at_rest, look, pursue, untouched
-from trustml.attacks._views import blurred, check_images, shrunk
+from trustml.attacks._pursuit import Best, Loss, Quarry, Seen, checkpoint, look, pursue, untouched
+from trustml.attacks._views import blurred, check_images, copied, looks, shrunk, together
 from trustml.attacks.pgd import step_length
 from trustml.contracts import Access, Classifier, Random, Threat
 from trustml.errors import BadOption
 from trustml.geometry import diameter, like
 from trustml.registry import attack
+from trustml.threats import check_readable
 
 # Neighbours of variance tuning are so many budgets away at most (Wang & He 2021, β).
 _AROUND = 1.5
@@ -53,6 +54,7 @@ class Style:
     diversity: float
     translation: int
     scales: int
+    stop: bool
 
 
 @attack(
@@ -114,14 +116,21 @@ def momentum(  # noqa: PLR0913 - the members of a family are options of one atta
     def climbed(logits: Tensor, quarry: Quarry) -> Tensor:
         return LOSSES[loss](logits, quarry.y, quarry.threat.targeted)
 
-    style = Style(climbed, steps, step, decay, nesterov, variance, diversity, translation, scales)
-    quarry = Quarry(x, y, threat, random)
-    best = pursue(
-        model, quarry, at_rest(model, quarry) if stop else untouched(quarry), loss=climbed,
-        steps=steps, wins=stop, begin=partial(_begin, style=style),
-        advance=partial(_advance, style=style), see=partial(_see, style=style),
+    style = Style(
+        climbed, steps, step, decay, nesterov, variance, diversity, translation, scales, stop
+    )
+    best = _walked(model, Quarry(x, y, threat, random), style)
+    # A walk in an Linf ball never leaves it.
+    return best.point if threat.norm == "linf" else threat.project(best.point, x)
+
+
+def _walked(model: Classifier, quarry: Quarry, style: Style) -> Best:
+    # The first look is at the inputs themselves: it shows who is won from the start.
+    return pursue(
+        model, quarry, untouched(quarry), loss=style.loss, steps=style.steps, wins=style.stop,
+        begin=partial(_begin, style=style), advance=partial(_advance, style=style),
+        see=partial(_see, style=style),
     )  # fmt: skip
-    return threat.project(best.point, x)
 
 
 def _begin(quarry: Quarry, style: Style) -> Coasting:
@@ -131,70 +140,70 @@ def _begin(quarry: Quarry, style: Style) -> Coasting:
 
 
 def _advance(walk: Coasting, seen: Seen, quarry: Quarry, style: Style) -> Coasting:
-    walk = _moved(walk, seen, quarry, style.decay)
-    # The last look is at where the walk ends.
-    ahead = style.nesterov and walk.step < style.steps
-    return _ahead(walk, quarry, style.decay) if ahead else walk
-
-
-def _moved(walk: Coasting, seen: Seen, quarry: Quarry, decay: float) -> Coasting:
     """Return the walk one steepest step along its velocity further."""
-    slope = seen.gradient
-    size = torch.linalg.vector_norm(slope.flatten(1), ord=1, dim=1, dtype=torch.float64)
-    share = slope[0].numel() / size.clamp_min(torch.finfo(slope.dtype).tiny)
-    velocity = slope * like(share.to(slope.dtype), slope)
-    if decay:
-        velocity.add_(walk.velocity, alpha=decay)
-    ascent = ascend(walk.ascent, replace(seen, gradient=velocity), quarry)
-    return replace(
-        walk, point=ascent.point, ascent=ascent, velocity=velocity, step=walk.step + 1
-    )  # fmt: skip
-
-
-def _ahead(walk: Coasting, quarry: Quarry, decay: float) -> Coasting:
-    """Return the walk with its look where the velocity would carry it."""
-    # Entries of mean size 1 make a move of one step's length in each norm.
-    pace = walk.ascent.step * (decay / diameter(quarry.threat.norm, 1.0, quarry.x[0].numel()))
-    return replace(walk, point=quarry.threat.project(walk.point + pace * walk.velocity, quarry.x))
+    slope, norm = seen.gradient, quarry.threat.norm
+    size = slope.flatten(1).abs().mean(1, dtype=torch.float64).to(slope.dtype)
+    velocity = slope / like(size.clamp_min_(torch.finfo(slope.dtype).tiny), slope)
+    if style.decay:
+        velocity.add_(walk.velocity, alpha=style.decay)
+    ascent, step = ascend(walk.ascent, replace(seen, gradient=velocity), quarry), walk.step + 1
+    point = ascent.point
+    # The last look is at where the walk ends.
+    if style.nesterov and step < style.steps:
+        # Entries of mean size 1 make a move of one step's length in each norm.
+        pace = ascent.step * (style.decay / diameter(norm, 1.0, slope[0].numel()))
+        point = placed(ascent, torch.addcmul(point, pace, velocity), quarry).point
+    return Coasting(point, ascent, velocity, walk.around, step)
 
 
 def _see(model: Classifier, walk: Coasting, quarry: Quarry, style: Style) -> tuple[Coasting, Seen]:
     """Return what the point shows, with the slope of the style; the walk learns of neighbours."""
-    first, around = walk.step * (style.variance + 1), walk.around
-    seen = _viewed(model, walk.point, quarry, style, first)
-    if not (style.variance or style.diversity):
-        return walk, seen
-    if style.variance:
-        near = torch.zeros_like(around)
-        for number in range(1, style.variance + 1):
-            point = _neighbour(walk.point, quarry, first + number)
-            near = near + _viewed(model, point, quarry, style, first + number).gradient
-        around = near / style.variance - seen.gradient
-    steadied = seen.gradient + walk.around
+    if not walk.step:
+        style = replace(style, loss=partial(_readable, loss=style.loss))
+    seen = _viewed(model, walk.point, quarry, style, walk.step)
     if style.diversity:
-        seen = _judged(model, walk.point, quarry, style)
-    return replace(walk, around=around), replace(seen, gradient=steadied)
+        seen = _judged(model, walk, seen, quarry, style)
+    if not style.variance:
+        return walk, seen
+    around = _around(model, walk, quarry, style) - seen.gradient
+    return replace(walk, around=around), replace(seen, gradient=seen.gradient + walk.around)
 
 
 def _viewed(model: Classifier, point: Tensor, quarry: Quarry, style: Style, draw: int) -> Seen:
-    """Return what views of the points show; the slope is that of all of them together."""
-    low, high = quarry.threat.low, quarry.threat.high
+    """Return what the first views of the points show; the slope is that of all of them together."""
     if style.scales == 1 and not (style.diversity or style.translation):
         return look(model, point, quarry, style.loss)
-    seen = []
+    low, high = quarry.threat.low, quarry.threat.high
+    shown, backs = [], []
     for scale in range(style.scales):
-        shown = point + (1 - 0.5**scale) * (low - point)
-        back: Callable[[Tensor], Tensor] = torch.clone
+        view = point if scale == 0 else point + (1 - 0.5**scale) * (low - point)
         if style.diversity:
             number = draw * style.scales + scale
             views = shrunk(point, quarry.random, style.diversity, number)
-            shown, back = (low + views.of(shown - low)).clamp(low, high), views.back
-        sight = look(model, shown, quarry, style.loss)
-        seen.append(replace(sight, gradient=back(sight.gradient) * 0.5**scale))
-    slope = torch.stack([sight.gradient for sight in seen]).sum(0)
-    if style.translation:
-        slope = blurred(slope, style.translation)
-    return replace(seen[0], gradient=slope)
+            view = (low + views.of(view - low)).clamp_(low, high)
+            backs.append(views.back)
+        shown.append(view)
+    seen, slopes = looks(model, shown, quarry, style.loss)
+    if style.diversity:
+        slopes = [back(slope) for back, slope in zip(backs, slopes, strict=True)]
+    total = slopes[0]
+    for scale, slope in enumerate(slopes[1:], 1):
+        total = total.add(slope, alpha=0.5**scale)
+    return replace(seen, gradient=blurred(total, style.translation) if style.translation else total)
+
+
+def _around(model: Classifier, walk: Coasting, quarry: Quarry, style: Style) -> Tensor:
+    """Return the mean slope (B, *S) at random neighbours of the points."""
+    total = torch.zeros_like(walk.point)
+    numbers = torch.arange(1, style.variance + 1, device=total.device)
+    for group in numbers.split(together(model, quarry.x)):
+        part, some = copied(model, quarry, len(group))
+        names = group.repeat_interleave(len(total))
+        some = replace(some, random=some.random.fold(names))
+        near = _neighbour(walk.point.repeat(len(group), *[1] * (total.dim() - 1)), some, walk.step)
+        for slope in _viewed(part, near, some, style, walk.step).gradient.split(len(total)):
+            total.add_(slope)
+    return total.div_(style.variance)
 
 
 def _neighbour(point: Tensor, quarry: Quarry, draw: int) -> Tensor:
@@ -203,15 +212,33 @@ def _neighbour(point: Tensor, quarry: Quarry, draw: int) -> Tensor:
     widest = diameter(threat.norm, threat.high - threat.low, point[0].numel())
     reach = _AROUND * threat.budget(point).clamp(max=widest)
     move = in_ball(point, threat.norm, reach, quarry.random, draw)
-    return (point + move).clamp(threat.low, threat.high)
+    return move.add_(point).clamp_(threat.low, threat.high)
 
 
-def _judged(model: Classifier, point: Tensor, quarry: Quarry, style: Style) -> Seen:
-    """Return what the points themselves show, without a slope."""
-    with torch.no_grad():
-        logits = model(point)
-        losses = style.loss(logits, quarry)
-    return Seen(point, logits, losses, point, quarry.threat.reached(logits, quarry.y))
+def _judged(model: Classifier, walk: Coasting, seen: Seen, quarry: Quarry, style: Style) -> Seen:
+    """Return the slope of a view, with what the points themselves show.
+
+    Without `stop` all are asked about, at each step; with it those whose views have won, where
+    samples may leave, for a view is hardly misread before its image is.
+    """
+    answers, losses = seen.logits, torch.full_like(seen.losses, -torch.inf)
+    reached = torch.zeros_like(seen.reached)
+    rows = torch.arange(len(quarry.y), device=reached.device)
+    if style.stop:
+        rows = seen.reached.nonzero()[:, 0] if checkpoint(walk.step) else rows[:0]
+    if len(rows):
+        some, part = (quarry.at(rows), at(model, rows))
+        with torch.no_grad():
+            said = part(walk.point[rows])
+            losses = losses.index_copy(0, rows, style.loss(said, some))
+        reached = reached.index_copy(0, rows, some.threat.reached(said, some.y))
+    return Seen(walk.point, answers, losses, seen.gradient, reached)
+
+
+def _readable(logits: Tensor, quarry: Quarry, loss: Loss) -> Tensor:
+    """Return the loss of answers that can be read, of labels that are classes."""
+    check_readable(logits.detach(), quarry.y)
+    return loss(logits, quarry)
 
 
 def _check(steps: int, step: float | None, decay: float, variance: int, scales: int) -> None:

@@ -1,5 +1,7 @@
 """Balls cut with the box: never left by an ulp, nearest points, steepest steps."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
@@ -99,6 +101,18 @@ def test_l0_keeps_the_entries_that_matter_most() -> None:
     assert torch.allclose(moved, torch.tensor([[0.5, 1.0, 0.1, 0.5]]))
 
 
+def test_l0_projections_are_the_nearest_of_all_choices() -> None:
+    """Brute force over every two of six entries; wishes lie far beyond the box."""
+    x, candidate = scene(5, 6, rows=60)
+    moved = project(candidate, x, "l0", torch.tensor(2.0), (0.0, 1.0))
+    boxed, best = candidate.clamp(0, 1), torch.full((60,), torch.inf)
+    for pair in combinations(range(6), 2):
+        other = x.clone()
+        other[:, pair] = boxed[:, pair]
+        best = torch.minimum(best, (other - candidate).square().sum(1))
+    assert torch.allclose((moved - candidate).square().sum(1), best)
+
+
 def test_interval_is_as_wide_as_floats_allow() -> None:
     """No bound is beyond epsilon, nor within it by more than 4 roundings of what was added."""
     x, _ = scene(0, 200)
@@ -151,6 +165,22 @@ def test_pull_lands_a_hair_inside(norm: Norm) -> None:
     assert torch.allclose(pull(near, x, norm, budget, (0.0, 1.0)), near, atol=1e-6)
 
 
+@every_norm
+def test_pull_goes_to_the_nearest_point_but_for_rounding(norm: Norm) -> None:
+    """As `project`, to 3 % of epsilon; in L2 to the ball and then to the box, by formula."""
+    x, candidate = scene(2, 60)
+    for epsilon in (0.05, 1.0, 7.0):
+        budget = torch.tensor(epsilon, dtype=torch.float64)
+        moved = pull(candidate, x, norm, budget, (0.0, 1.0))
+        if norm == "l2":
+            move = candidate - x
+            size = move.norm(dim=1, keepdim=True)
+            wanted = (x + move * (epsilon / size).clamp(max=1.0)).clamp(0.0, 1.0)
+        else:
+            wanted = project(candidate, x, norm, budget, (0.0, 1.0))
+        assert float((moved - wanted).abs().max()) <= 0.03 * epsilon
+
+
 @pytest.mark.parametrize(("norm", "dual"), [("linf", 1), ("l2", 2), ("l1", float("inf"))])
 def test_steepest_reaches_the_dual_norm(norm: Norm, dual: float) -> None:
     """Over the unit ball, ⟨g, step⟩ is at most the dual norm of g (Hölder), and reaches it."""
@@ -160,6 +190,12 @@ def test_steepest_reaches_the_dual_norm(norm: Norm, dual: float) -> None:
     assert torch.allclose(climbed, torch.linalg.vector_norm(gradient.flatten(1), dual, dim=1))
     assert bool((distance(step, torch.zeros_like(step), norm) <= 1 + 1e-6).all())
     assert not steepest(torch.zeros(2, 4), norm).any()
+
+
+def test_a_sparse_step_is_shared_equally() -> None:
+    """A third each for the three steepest entries, so that the step has L1 norm 1."""
+    step = steepest(torch.tensor([[0.1, -5.0, 2.0, 0.0, 3.0]]), "l1", share=3)
+    assert torch.allclose(step, torch.tensor([[0.0, -1.0, 1.0, 0.0, 1.0]]) / 3)
 
 
 @every_norm

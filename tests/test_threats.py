@@ -27,6 +27,9 @@ def test_contains_is_exact() -> None:
     assert not Lp("linf", 0.1).contains(moved, x)
     assert Lp("linf", 0.1).contains(torch.nextafter(moved, x), x)
     assert not Lp("linf", 9.0).contains(x - 1e-30, x)
+    # The ball has its edge, and one of radius 0 its centre.
+    assert Lp("linf", 0.25).contains(x + 0.25, x)
+    assert Lp("l2", 0.0).contains(x, x)
 
 
 def test_epsilons_follow_their_samples() -> None:
@@ -35,6 +38,8 @@ def test_epsilons_follow_their_samples() -> None:
     part = threat.at(torch.tensor([2, 0]))
     assert part.budget(torch.zeros(2, 1, 4)).flatten().tolist() == pytest.approx([0.3, 0.1])
     assert part.budget(torch.zeros(2, 1, 4)).shape == (2, 1, 1)
+    aimed = Lp("l1", torch.tensor([0.1, 0.2]), -1.0, 2.0, targeted=True).at(torch.tensor([1]))
+    assert (aimed.norm, aimed.low, aimed.high, aimed.targeted) == ("l1", -1.0, 2.0, True)
     with pytest.raises(BadInput, match="3 epsilons were given for 2 samples"):
         threat.budget(torch.zeros(2, 4))
 

@@ -194,9 +194,10 @@ def test_a_model_of_other_classes_is_refused_before_anything_is_written(trustml)
         ("--shard 3/2", "--shard 3/2: parts are numbered from 0, so write 0/2 to 1/2"),
         ("--shard half", "--shard 'half' must be I/N"),
         ("--shard 5/10 --limit 3", "of 3 samples is empty"),
-        ("--limit -1", "--limit must be 0 or more"),
+        ("--limit -1", "--limit must be 1 or more, not -1"),
         ("--limit many", "'many' is not a valid integer"),
-        ("--batch-size -1", "--batch-size must be 0 or more"),
+        ("--batch-size -1", "--batch-size '-1' must be a number of samples"),
+        ("--batch-size 0", "--batch-size '0' must be a number of samples"),
         ("--batch-size all", "--batch-size 'all' must be a number of samples"),
         ("--seed -1", "--seed must be 0 or more"),
         ("--seed 99999999999999999999", "--seed must be below 2^63"),
@@ -378,3 +379,8 @@ def test_a_stop_ends_in_130_and_says_how_to_go_on(trustml, toys) -> None:
     ended = trustml("bench", "--resume", "run")
     assert ended.code == 0
     assert "45.5" in ended.out
+
+
+def test_corruptions_know_the_automatic_batch_size(trustml) -> None:
+    words = ("--model", "logistic", "--limit", "5", "--batch-size", "auto")
+    assert trustml("bench", "--corruption", "fog", *words, "--out", "run").code == 0

@@ -101,7 +101,8 @@ def _attacked(case: Case, blank: Record, bench: Bench, group: list[Record]) -> R
     seen = found.setting if found else None
     exam = exam_of(bench.plan, bench.setting, case, bench.device, seen)
     untouched, batches = batches_of(exam, case, bench, group)
-    seconds, notes = 0.0, [*exam.setting.notes, *_of_surrogates(found), *_of_readings(exam)]
+    seconds = 0.0
+    notes = [*exam.setting.notes, *_of_surrogates(found), *_of_readings(exam, bench.plan.eot)]
     peaks: list[float] = []
     with progress(case.name, sum(len(rows) for rows, _ in batches)) as advance:
         for rows, file in batches:
@@ -257,10 +258,12 @@ def _of_surrogates(found: Lent | None) -> list[str]:
     return [f"surrogate: {note}" for note in found.setting.notes] if found else []
 
 
-def _of_readings(exam: Exam) -> list[str]:
-    """Say how a model that answers at random is attacked and read."""
+def _of_readings(exam: Exam, wanted: int) -> list[str]:
+    """Say how a model that answers at random is attacked and read, or that another is not so."""
     if not exam.readings:
-        return []
+        if not wanted or exam.eot > 1:  # nobody asked, or a surrogate answers at random
+            return []
+        return [f"--eot {wanted} is of no use: this model answers the same every time"]
     if exam.readings == exam.eot == 1:
         return ["attacks follow one draw at a time, and each sample is read once: --eot asks more"]
     return [

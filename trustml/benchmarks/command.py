@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
+from trustml.benchmarks.batch_rows import AUTO
 from trustml.benchmarks.plan import Plan
+from trustml.benchmarks.reach import heeds
 from trustml.options import write
 
 # Where the command's word is not the plan's: lists are named one by one.
@@ -45,7 +47,12 @@ def _options(plan: Plan) -> Iterator[list[str]]:
         value, word = getattr(plan, field.name), f"--{word_of(field.name)}"
         if value == field.default:
             continue
-        if field.name == "shard":
+        # An audit's sections share a plan, of which each heeds some.
+        if not heeds(plan, field.name):
+            continue
+        if (field.name, value) == ("batch_size", AUTO):
+            yield [word, "auto"]
+        elif field.name == "shard":
             yield [word, "/".join(map(str, value))]
         elif isinstance(value, bool):
             yield [word if value else f"--no-{word_of(field.name)}"]

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from trustml.benchmarks.batch_rows import batch_rows
 from trustml.benchmarks.claims import close
 from trustml.benchmarks.discipline import MODELS, SAMPLES, Bench
 from trustml.benchmarks.plan import Case
@@ -142,7 +143,7 @@ def _answered(
     with progress(case.name, len(SEVERITIES) * len(split)) as advance:
         for severity in SEVERITIES:
             parts = []
-            for batch in split.batches(bench.plan.batch_size):
+            for batch in split.batches(batch_rows(bench)):
                 random = keyed(case.seed, batch.ids).fold(severity)
                 own = {**given, "random": random}
                 with blaming(f"corruption {chosen.plugin.name}"):

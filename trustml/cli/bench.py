@@ -6,7 +6,6 @@ from typing import Any
 import click
 
 from trustml.cli.words import DATA, DATA_DIR, DEVICE, JSON, PLUGIN, RUNS, SEED
-from trustml.errors import UsageError
 
 
 @click.command(
@@ -227,33 +226,20 @@ def bench(out: str | None, resume: str | None, as_json: bool, **words: Any) -> N
     """Attack models and print how robust they are."""
     from trustml.benchmarks import harness
     from trustml.benchmarks.exams import checked
+    from trustml.cli.reach import check_alone, check_apart, check_reach
     from trustml.cli.running import new_folder, plan_of, report
 
     crew = (words.pop("executor"), words.pop("workers"))
     if resume is not None:
-        _check_alone("resume", "as_json", "executor", "workers")
+        check_alone("resume", "as_json", "executor", "workers")
         folder = Path(resume)
         records = harness.resume(folder, *crew)
     else:
         plan = plan_of(words)
+        check_reach(plan)
         checked(plan)  # before its words name a folder
+        check_apart(plan)
         folder = new_folder(RUNS, plan) if out is None else Path(out)
         records = harness.start(plan, folder, *crew)
     drawn = bool(words["curve"]) and resume is None
     report(records, folder, as_json, curve=drawn, pictures=True)
-
-
-def _check_alone(*allowed: str) -> None:
-    """Refuse options that a resumed run, which has its own, would ignore.
-
-    Raises:
-        UsageError: there is one.
-    """
-    context = click.get_current_context()
-    for option in context.command.params:
-        given = context.get_parameter_source(str(option.name))
-        if option.name not in allowed and given is click.core.ParameterSource.COMMANDLINE:
-            raise UsageError(
-                f"--resume continues a run as it was begun; leave {option.opts[0]} out, or start "
-                f"another run"
-            )

@@ -57,9 +57,11 @@ def plan_of(words: dict[str, Any]) -> Plan:
 
 
 def _batch_size(text: str) -> int:
-    if text != "auto" and not text.lstrip("-").isdecimal():
+    if text == "auto":
+        return 0
+    if not text.isdecimal() or int(text) < 1:
         raise BadInput(f"--batch-size {text!r} must be a number of samples, such as 512, or auto")
-    return 0 if text == "auto" else int(text)
+    return int(text)
 
 
 def _epsilon(text: str) -> float:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from shlex import quote
+from shlex import join
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -106,14 +106,19 @@ def print_training(
     for note in result.notes:
         click.echo(f"note: {note}")
     if adversarial != OFF:
-        spec = ["--model", recipe.text, "--data", data, *(["--seed", str(seed)] if seed else [])]
-        spec += ["--deterministic"] if deterministic else []
-        spec += ["--data-dir", data_dir] if data_dir else []
-        spec += [word for path in plugins for word in ("--plugin", path)]
-        click.echo(f"attack this very model: trustml bench {' '.join(map(quote, spec))}")
+        words = ["--model", recipe.text, "--data", data, *(["--seed", str(seed)] if seed else [])]
+        words += _of_this_run(deterministic, data_dir, plugins)
+        click.echo(f"attack this very model: trustml bench {join(words)}")
     click.echo(f"figure: {picture}")
     spec = spec_text(recipe.model.plugin.name, {"weights": str(weights)})
     click.echo(f"weights: {weights} (use them with {spec})")
+
+
+def _of_this_run(deterministic: bool, data_dir: str | None, plugins: tuple[str, ...]) -> list[str]:
+    """Return the words without which another command has another model, or no such data."""
+    words = ["--deterministic"] if deterministic else []
+    words += ["--data-dir", data_dir] if data_dir else []
+    return [*words, *(word for path in plugins for word in ("--plugin", path))]
 
 
 def check_hardening(word: str) -> None:

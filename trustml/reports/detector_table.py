@@ -10,10 +10,8 @@ from rich.text import Text
 
 from trustml.benchmarks.slipped import PASSED
 from trustml.contracts import Record, Score
-from trustml.reports.tables import DASH, WIDTH, apart, percent, plain_table, remarks
+from trustml.reports.tables import DASH, apart, percent, plain_table, remarks
 
-# What a column of figures takes, with its padding, at most and mostly.
-_COLUMN = 15
 _BASE = "errors: base rate"
 _CHANCE = 0.5  # the AUROC of a blind score
 _NARROW = 0.02  # an interval of which tenths of a per cent are told
@@ -43,30 +41,12 @@ def detector_tables(group: Sequence[Record], model: str, data: str) -> Iterator[
     labels = apart([(record.plugin, record.options) for record in rows])
     yield _errors(rows, labels, f"{model} on {data}: errors foretold")
     sets = sets_of(rows)
-    for some in _fitting(sets, labels):
-        yield _outside(rows, labels, some, f"{model}: outsiders told apart")
     if sets:
+        yield _outside(rows, labels, sets, f"{model}: outsiders told apart")
         yield _worst(rows, labels, f"{model}: each detector on the set that is hardest for it")
     yield from remarks(rows, labels)
     yield Text(verdict(rows, labels), style="bold")
     yield Text("")
-
-
-def _fitting(sets: Sequence[str], labels: Sequence[str]) -> Iterator[list[str]]:
-    """Yield as many of the sets as have room beside the longest label, then the next ones."""
-    room = WIDTH - max(map(len, labels), default=0) - 2 - _COLUMN
-    some: list[str] = []
-    for name in sets:
-        if some and sum(map(_width, [*some, name])) > room:
-            yield some
-            some = []
-        some.append(name)
-    if some:
-        yield some
-
-
-def _width(name: str) -> int:
-    return max(_COLUMN, *(len(line) + 1 for line in _head(name).split("\n")))
 
 
 def sets_of(records: Iterable[Record]) -> list[str]:

@@ -1,27 +1,38 @@
 """What the tables on a terminal share: width, labels, remarks, numbers."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from types import SimpleNamespace
+from typing import cast
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderHook
 from rich.table import Table
 from rich.text import Text
 
 from trustml.contracts import Json, Record
 from trustml.options import split_spec, write
 from trustml.recipes import split_recipe
+from trustml.reports.fitting import fitted
 
-WIDTH, NARROW = 100, 88
+WIDTH, NARROW = 100, 60
 DASH = "–"
 Spec = tuple[str, Mapping[str, Json]]
 
 
 def console() -> Console:
-    """Return a console on stdout of at most 100 columns, and at least those that a table needs."""
+    """Return a console on stdout that is as wide as the screen, but for 60 to 100 columns.
+
+    What is wider is told in several tables (`fitted`).
+    """
     own = Console()
-    width = max(NARROW, min(WIDTH, own.width)) if own.is_terminal else WIDTH
+    known = own.is_terminal or "COLUMNS" in os.environ
+    width = max(NARROW, min(WIDTH, own.width)) if known else WIDTH
     # Names and paths may hold square brackets and colons; they are no markup.
-    return Console(width=width, highlight=False, markup=False, emoji=False)
+    screen = Console(width=width, highlight=False, markup=False, emoji=False)
+    hook = SimpleNamespace(process_renderables=lambda parts: fitted(parts, width))
+    screen.push_render_hook(cast(RenderHook, hook))
+    return screen
 
 
 def plain_table(title: str, first: str, columns: Sequence[str]) -> Table:

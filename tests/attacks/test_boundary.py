@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from trustml.access import Handed
 from trustml.affine import minimal_distance
 from trustml.attacks._decision import Oracle, Trail
-from trustml.attacks.boundary import Pace, _paced, _step, boundary
+from trustml.attacks.boundary import Pace, _paced, _shrinkage, _step, boundary
 from trustml.contracts import Access
 from trustml.errors import BadOption
 from trustml.geometry import distance
@@ -125,6 +125,15 @@ def test_a_step_has_the_angle_and_length_of_its_pace() -> None:
     cosine = torch.cosine_similarity(ahead - x, point - x)
     assert torch.allclose(cosine, torch.full_like(cosine, 1 / 1.09**0.5))
     assert torch.equal(moved.point, ahead)
+
+
+def test_no_step_nearer_leads_outwards() -> None:
+    """From distance 1 a step by 0.1 keeps 0.9 of the way, all of it where walls cut more off."""
+    x, one = torch.zeros(2, 3), torch.ones(2, dtype=torch.float64)
+    around = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.5, 0.0]])
+    trail = Trail(IDS[:2], x, x + 1, x + 1, 3**0.5 * one)
+    share = _shrinkage(around, trail, one[:, None], Pace(one, 0.1 * one, one, one))
+    assert share[:, 0].tolist() == pytest.approx([0.9, 1.0])
 
 
 def test_no_point_outside_the_box_is_asked_about() -> None:

@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from dataclasses import fields, replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -14,14 +15,18 @@ import pytest
 from rich.table import Table
 
 from trustml.benchmarks import harness
-from trustml.benchmarks.command import command, word_of
+from trustml.benchmarks.command import command, commands, word_of
+from trustml.benchmarks.exams import cases, checked
 from trustml.benchmarks.plan import Plan
+from trustml.benchmarks.setting import load_data
 from trustml.cli.bench import bench
+from trustml.cli.running import plan_of
 from trustml.errors import BadInput
 from trustml.reports import markup
 from trustml.reports.page import write_page
 from trustml.reports.tables import percent
 
+_NOT_OF_THE_PLAN = ("out", "resume", "as_json", "executor", "workers")
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
@@ -181,6 +186,48 @@ def test_the_command_makes_the_same_plan() -> None:
     assert given["shard"] == "1/3"
     assert given["epsilons"] == ("0.1",)
     assert command(replace(plan, attacks=())) != command(plan)
+
+
+def test_the_command_names_the_budget_that_the_data_chose(run: Path) -> None:
+    """Elsewhere, or later, the same data may have another usual one: the page says which it was."""
+    used = {record.threat["epsilon"] for record in harness.finished(run)}
+    text = _read((run / "report.html").read_text(encoding="utf-8")).text
+    assert used == {0.1}
+    assert "--epsilon 0.1" in text
+    assert "--norm linf" in text
+
+
+def test_norms_with_budgets_of_their_own_have_commands_of_their_own() -> None:
+    """One `--epsilon` counts in all norms: the commands' cases together are those of the plan."""
+    plan = checked(
+        Plan(
+            ("logistic",), attacks=("fgsm",), norms=("linf", "l2"), corruptions=("fog",), controls=7
+        )
+    )
+    dataset = load_data(plan.data, None)
+    planned = cases(plan, dataset)
+    budgets = {"linf": (0.1,), "l2": (0.5,)}
+    assert {c.threat["norm"]: c.threat["epsilon"] for c in planned if "norm" in c.threat} == {
+        norm: one[0] for norm, one in budgets.items()
+    }
+    made = []
+    for text in commands(plan, budgets):
+        words = shlex.split(text.replace("\\\n", " "))
+        given = bench.make_context("bench", words[2:]).params
+        own = {name: given[name] for name in given if name not in _NOT_OF_THE_PLAN}
+        made += [case.name for case in cases(checked(plan_of(own)), dataset)]
+    assert len(made) == len(planned)
+    assert set(made) == {case.name for case in planned}
+    assert len(commands(plan, {"linf": (0.1,), "l2": (0.1,)})) == 1
+    assert commands(plan, {}) == [command(plan)]
+
+
+def test_a_source_tree_has_a_version(run: Path) -> None:
+    """That of its pyproject.toml: "not installed" tells nobody what made the numbers."""
+    text = _read((run / "report.html").read_text(encoding="utf-8")).text
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert f"trustml{project['version']}" in text
+    assert "not installed" not in text
 
 
 _PROBE = """

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import tomllib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from trustml.errors import BadInput, UnknownName
 
 # What cuBLAS wants to be told before its sums have a fixed order.
 _WORKSPACE, _FIXED = "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 def device_of(text: str) -> torch.device:
@@ -172,21 +174,23 @@ def _write(part: Any, name: str, value: Any) -> None:
 
 @cache
 def trustml_version() -> str:
-    """Return the installed version, or "not installed" for a bare source tree."""
-    try:
+    """Return the installed version, or that of the source tree that is run, which is said."""
+    with suppress(PackageNotFoundError):
         return version("trustml")
-    except PackageNotFoundError:
-        return "not installed"
+    with suppress(OSError, ValueError, KeyError):
+        project = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        if project["name"] == "trustml":
+            return f"{project['version']} (source tree)"
+    return "unknown version (source tree)"
 
 
 @cache
 def _commit() -> str:
     """Return the commit of a source checkout (with + where files differ), or "" elsewhere."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
+    if not (_ROOT / ".git").exists():
         return ""
     try:
-        git = ["git", "-C", str(root)]
+        git = ["git", "-C", str(_ROOT)]
         commit = subprocess.run(
             [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True
         )

@@ -9,11 +9,11 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from trustml.benchmarks.command import command
+from trustml.benchmarks.command import budgets_of, commands
 from trustml.benchmarks.exams import size
 from trustml.benchmarks.harness import finished
 from trustml.benchmarks.plan import PLAN, Plan, read_plan
-from trustml.contracts import Record
+from trustml.contracts import Json, Record
 from trustml.files import write_whole
 from trustml.reports import markup
 from trustml.reports.pictures import Picture, pictures_of
@@ -36,7 +36,7 @@ def write_page(folder: Path) -> Path:
         *results(records),
         *shown(pictures_of(folder)),
         ("What is missing", "missing", list(_missing(plan, records))),
-        ("How to run it again", "again", list(_again(plan, folder))),
+        ("How to run it again", "again", list(_again(plan, records, folder))),
     ]
     title = f"{title_of(plan)}: trustml report"
     write_whole(folder / PAGE, page(title, sections, verdicts(records)).encode())
@@ -96,9 +96,14 @@ def _tested(plan: Plan, records: Sequence[Record], folder: Path) -> str:
         ("data", plan.data),
         *(("samples (SHA-256)", text) for text in samples),
         ("begun", f"{begun:%Y-%m-%d %H:%M} UTC"),
-        *((name, json.dumps(value).strip('"')) for name, value in place.items() if value != ""),
+        *((name, _told(value)) for name, value in place.items() if value != ""),
     ]
     return markup.facts(pairs)
+
+
+def _told(value: Json) -> str:
+    """Return a fact of a place; records of before have no version of a source tree."""
+    return "source tree" if value == "not installed" else json.dumps(value).strip('"')
 
 
 def _missing(plan: Plan, records: Sequence[Record]) -> Iterator[str]:
@@ -127,8 +132,13 @@ _EXAMS = {
 }
 
 
-def _again(plan: Plan, folder: Path) -> Iterator[str]:
-    yield markup.paragraph("The same run again; seeds and every option are in the command:")
-    yield markup.verbatim(command(plan))
+def _again(plan: Plan, records: Sequence[Record], folder: Path) -> Iterator[str]:
+    again = commands(plan, budgets_of(records))
+    yield markup.paragraph(
+        "The same run again; seeds and every option are in the command:"
+        if len(again) == 1
+        else "The same cases again; each norm has a budget of its own, and so a command:"
+    )
+    yield from (markup.verbatim(one) for one in again)
     yield markup.paragraph("Every stored claim checked again, from the files of this run:")
     yield markup.verbatim(f"trustml verify {folder}")

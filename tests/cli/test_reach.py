@@ -174,3 +174,25 @@ def test_the_command_of_a_run_is_heeded_whole(exam: str) -> None:
     assert (again.batch_size, again.limit) == (0, 7)
     assert getattr(again, exam) == getattr(plan, exam)
     assert again.eot == (3 if exam == "attacks" else 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("audit mlp --resume run", "--resume continues a run as it was begun; leave MODEL out"),
+        ("audit --resume run --depth quick", "leave --depth out"),
+        ("audit --resume run --mean 0.5", "leave --mean out"),
+        ("show run --picture a.png --json", "--json is of no use beside --picture"),
+        ("report run --fail-on low", "--fail-on is of no use with --to page"),
+        ("report run --fail-on low --to tests", "--fail-on is of no use with --to tests"),
+        ("runs . --to csv --out a.csv --json", "--json is of no use with --to csv"),
+        ("explain mlp --data moons --input 3 --out a.png", "inputs of moons are no pictures"),
+        ("bench --resume run --attack pgd", "leave --attack out, or start another run"),
+    ],
+)
+def test_other_commands_ignore_no_word_either(trustml, words: str, said: str) -> None:
+    ended = trustml(*words.split())
+    assert ended.code == 2
+    assert ended.err.startswith("Error: ")
+    assert said in ended.err
+    assert ended.err.count("\n") == 1

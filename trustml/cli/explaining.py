@@ -57,6 +57,8 @@ def print_explanation(
     methods = [choose("attribution", text) for text in attributions]
     recipe, where = read_recipe(model), device_of(device)
     dataset = load_data(data, data_dir)
+    if out is not None and len(dataset.test.domain.shape) != 3:
+        raise BadOption(f"--out {out}: inputs of {data} are no pictures, so none is drawn of them")
     x, change = _input(asked, dataset)
     x = x.to(where)
     with blaming(f"model {recipe.name}"):

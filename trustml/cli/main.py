@@ -6,12 +6,13 @@ from typing import Any
 
 import click
 
+from trustml.cli.audit import audit, replay, report
 from trustml.cli.bench import bench
 from trustml.cli.promotion import promote
 from trustml.cli.provenance import provenance
-from trustml.cli.targeting import target, target_words
+from trustml.cli.targeting import target
 from trustml.cli.training import train
-from trustml.cli.words import DATA, DATA_DIR, DEVICE, FAIL_ON, JSON, PLUGIN, RUNS, SEED, WHERE
+from trustml.cli.words import DATA, DATA_DIR, DEVICE, JSON, PLUGIN, RUNS, SEED, WHERE
 from trustml.errors import NotApplicable, TrustError, UsageError
 
 
@@ -51,6 +52,9 @@ def cli(context: click.Context) -> None:
 
 cli.add_command(bench)
 cli.add_command(target)
+cli.add_command(audit)
+cli.add_command(report)
+cli.add_command(replay)
 cli.add_command(promote)
 cli.add_command(provenance)
 cli.add_command(train)
@@ -67,11 +71,13 @@ cli.add_command(train)
 def show(run: Path, picture: str | None, as_json: bool) -> None:
     """Print the table of a finished or stopped run, or draw what fooled the model."""
     from trustml.benchmarks.harness import finished
+    from trustml.cli.reach import check_without
     from trustml.cli.running import report as print_run
 
     if picture is None:
         print_run(finished(run), run, as_json)
         return
+    check_without("beside --picture, which prints no table", "as_json")
     from trustml.benchmarks.fooled import fooled
     from trustml.files import write_whole
     from trustml.reports.sheet import sheet
@@ -80,81 +86,6 @@ def show(run: Path, picture: str | None, as_json: bool) -> None:
     pair = (found.x, found.adversarial)
     write_whole(Path(picture), sheet(pair, found.true, found.answered, found.case))
     click.echo(f"drawn: {picture}")
-
-
-@cli.command(epilog="Example: trustml report trustml-runs/pgd-mlp-digits")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--to",
-    "form",
-    default="page",
-    show_default=True,
-    help="page (report.html); of an audit also junit, sarif, or tests for pytest.",
-)
-@FAIL_ON
-def report(run: Path, form: str, fail_on: str | None) -> None:
-    """Write a run or an audit as one page that needs nothing else, or for other programs."""
-    from trustml.cli.auditing import write_report
-
-    write_report(run, form, fail_on or "high")
-
-
-@cli.command(epilog="Example: trustml audit model.onnx --data digits --fail-on high")
-@click.argument("model", required=False)
-@DATA
-@click.option(
-    "--depth",
-    default="standard",
-    show_default=True,
-    help="quick (minutes), standard, or thorough (hours).",
-)
-@click.option(
-    "--controls-of",
-    default="",
-    metavar="MODEL",
-    help="Recipe of the honest models that backdoors are looked for beside. Default: the model's "
-    "own; of a deployed one cnn for pictures, else mlp.",
-)
-@target_words
-@SEED
-@DEVICE
-@DATA_DIR
-@PLUGIN
-@click.option(
-    "--out", metavar="DIR", help="Directory of the audit. Default: a new one in trustml-runs/."
-)
-@click.option("--resume", metavar="DIR", help="Go on with a stopped audit.")
-@click.option(
-    "--budget",
-    type=int,
-    metavar="N",
-    help="Inputs that a server is asked about at most, in the whole audit; 0 sets no limit. "
-    "With --resume a higher one goes on where the last one ended.",
-)
-@FAIL_ON
-@JSON
-def audit(
-    model: str | None, out: str | None, fail_on: str | None, as_json: bool, **words: Any
-) -> None:
-    """Find out how far a model can be trusted: all exams that it allows, findings, one page.
-
-    MODEL is a file (.onnx, .pt2, .skops), an address (http://…/v2/models/NAME), a Python function
-    (file.py:build:weights=model.safetensors), or a recipe such as cnn.
-    """
-    from trustml.cli.auditing import run_audit
-
-    run_audit(model, Path(out) if out else None, fail_on, as_json, runs=RUNS, **words)
-
-
-@cli.command(epilog="Example: trustml replay trustml-runs/audit-cnn-digits#F-001")
-@click.argument("finding")
-@click.option("--model", help="Measure another model instead, such as the next release.")
-@JSON
-def replay(finding: str, model: str | None, as_json: bool) -> None:
-    """Measure one finding of an audit again; exit code 1 where the number is another one."""
-    from trustml.cli.auditing import print_replay
-
-    print_replay(finding, model, as_json)
 
 
 @cli.command(epilog="Example: trustml runs trustml-runs --where model=cnn --to csv --out runs.csv")
@@ -167,8 +98,11 @@ def runs(
     folder: Path, where: tuple[str, ...], form: str | None, out: str | None, as_json: bool
 ) -> None:
     """List the runs below a folder, or write all their scores to one file."""
+    from trustml.cli.reach import check_without
     from trustml.cli.shelving import print_runs
 
+    if form is not None:
+        check_without(f"with --to {form}, which writes a file", "as_json")
     print_runs(folder, where, form, out, as_json)
 
 

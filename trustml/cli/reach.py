@@ -1,4 +1,4 @@
-"""Which options of `trustml bench` are for which exams; one that would be ignored is refused."""
+"""Options that would be ignored are refused: those of other exams, and what other words end."""
 
 from collections.abc import Callable
 
@@ -115,7 +115,24 @@ def check_alone(*allowed: str) -> None:
             )
 
 
+def check_without(reason: str, *names: str) -> None:
+    """Refuse options that another word leaves without effect.
+
+    Args:
+        reason: what leaves them so, for the message.
+        names: of their parameters.
+
+    Raises:
+        UsageError: one of them stands there.
+    """
+    for name, flag in given().items():
+        if name in names:
+            raise UsageError(f"{flag} is of no use {reason}: leave it out")
+
+
 def _flag(option: click.Parameter, value: object) -> str:
+    if isinstance(option, click.Argument):
+        return option.human_readable_name
     off = option.secondary_opts if value is False else []
     return [*off, *option.opts][0]
 

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from trustml.access import Handed
 from trustml.affine import minimal_distance
 from trustml.attacks._decision import Oracle, Trail
-from trustml.attacks.hop_skip_jump import Walk, _normal, hop_skip_jump
+from trustml.attacks._directions import Directions
+from trustml.attacks.hop_skip_jump import Walk, _along_arc, _bisections, _normal, hop_skip_jump
 from trustml.contracts import Access
 from trustml.errors import BadOption
 from trustml.geometry import distance
@@ -82,6 +83,73 @@ def test_the_normal_is_found_though_most_labels_agree() -> None:
     cosine = (normal * slope).sum(1) / (normal.norm(dim=1) * steep[:, 0])
     assert bool((oracle.left == 0).all())
     assert cosine.mean() > 0.88
+
+
+def test_an_arc_ends_at_the_foot_of_a_flat_border() -> None:
+    """The border through (1, 0), 60° to the way there: its nearest point is half as far away."""
+    slope = torch.tensor([0.5, 0.75**0.5])
+
+    def model(z: Tensor) -> Tensor:
+        lead = z @ slope - 0.5 + 1e-6
+        return torch.stack([-lead, lead], 1)
+
+    x, point, threat = torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), Lp("l2", INFINITE, -9, 9)
+    trail = Trail(IDS[:1], x, point, point, distance(point, x, "l2"))
+    oracle = Oracle(model, torch.zeros(1, dtype=torch.long), threat, 99)
+    walk = Walk(threat, arc=True, bisections=20, evaluations=20, memory=0.0)
+    found = _along_arc(oracle, trail, walk, slope[None], 1)
+    assert torch.allclose(found.point, slope[None] / 2, atol=1e-3)
+    assert int(oracle.left) == 99 - 20
+
+
+def test_normals_are_remembered_and_take_more_labels_each_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Turn t's normal is its own and 0.9 of the last turn's sum; it takes 20 √t labels."""
+    asked: list[Tensor] = []
+    followed: list[Tensor] = []
+
+    def normal(
+        oracle: Oracle, trail: Trail, walk: Walk, numbers: Tensor, random: object, turn: int
+    ) -> Tensor:
+        asked.append(numbers)
+        oracle.left[trail.rows] -= numbers
+        return torch.eye(20)[turn].expand_as(trail.x).clone()
+
+    def stay(oracle: Oracle, trail: Trail, walk: Walk, normal: Tensor, turn: int) -> Trail:
+        followed.append(normal)
+        return trail
+
+    monkeypatch.setattr("trustml.attacks.hop_skip_jump._normal", normal)
+    monkeypatch.setattr("trustml.attacks.hop_skip_jump._along_arc", stay)
+    model, x, y = linear((20,))
+    hop_skip_jump(model, x, y, Lp("l2", INFINITE), random=keyed(0, IDS), queries=150)
+    assert [int(numbers[0]) for numbers in asked[:3]] == [20, 28, 35]
+    assert followed[2][0, 1:4].tolist() == pytest.approx([0.81, 0.9, 1.0])
+
+
+def test_every_turn_looks_in_other_directions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same ones again would say nothing new."""
+    draw, drawn = Directions.draw, []
+
+    def noted(*given: object) -> Tensor:
+        drawn.append(draw(*given))
+        return drawn[-1]
+
+    monkeypatch.setattr(Directions, "draw", noted)
+    model, x, y = linear((20,))
+    hop_skip_jump(model, x, y, Lp("l2", INFINITE), random=keyed(0, IDS), queries=300)
+    first = torch.stack([places[0, 0] for places in drawn])
+    assert len(first) > 3
+    assert len(first.unique()) == len(first)
+
+
+def test_ways_are_halved_until_labels_are_read_on_both_sides() -> None:
+    """A look is 0.03 away, of which 1/28 is along the normal of 784 entries; in Linf 1/784."""
+    assert _bisections(784, "l2") == 10
+    assert _bisections(784, "linf") == 15
+    assert 28 / 0.03 <= 2**10 < 2 * 28 / 0.03
+    assert 784 / 0.03 <= 2**15 < 2 * 784 / 0.03
 
 
 def test_the_box_is_kept_at_its_walls() -> None:

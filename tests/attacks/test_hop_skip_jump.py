@@ -8,8 +8,15 @@ from trustml.access import Handed
 from trustml.affine import minimal_distance
 from trustml.attacks._decision import Oracle, Trail
 from trustml.attacks._directions import Directions
-from trustml.attacks.hop_skip_jump import Walk, _along_arc, _bisections, _normal, hop_skip_jump
-from trustml.contracts import Access
+from trustml.attacks.hop_skip_jump import (
+    Walk,
+    _along_arc,
+    _bisections,
+    _jump,
+    _normal,
+    hop_skip_jump,
+)
+from trustml.contracts import Access, Norm
 from trustml.errors import BadOption
 from trustml.geometry import distance
 from trustml.randomness import keyed
@@ -100,6 +107,26 @@ def test_an_arc_ends_at_the_foot_of_a_flat_border() -> None:
     found = _along_arc(oracle, trail, walk, slope[None], 1)
     assert torch.allclose(found.point, slope[None] / 2, atol=1e-3)
     assert int(oracle.left) == 99 - 20
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_a_jump_is_the_distance_over_the_root_of_the_turn(norm: Norm) -> None:
+    """Chen et al. 2020, algorithm 2: ξ = ‖x_t − x‖ / √t, halved where it does not end misread."""
+    seen: list[Tensor] = []
+
+    def model(z: Tensor) -> Tensor:
+        seen.append(z)
+        lead = torch.full((len(z),), 1.0 if len(seen) > 2 else -1.0)
+        return torch.stack([-lead, lead], 1)
+
+    x, point = torch.zeros(1, 2), torch.tensor([[1.0, 0.0]])
+    threat, normal = Lp(norm, INFINITE, -9, 9), torch.tensor([[3.0, 4.0]])
+    trail = Trail(IDS[:1], x, point, point, distance(point, x, norm))
+    oracle = Oracle(model, torch.zeros(1, dtype=torch.long), threat, 99)
+    _jump(oracle, trail, Walk(threat, False, 5, 20, 0.0), normal, 4)
+    way = torch.tensor([[0.6, 0.8]]) if norm == "l2" else torch.ones(1, 2)
+    for tried, length in zip(seen, (1 / 2, 1 / 4, 1 / 8), strict=False):
+        assert torch.allclose(tried, point + length * way)
 
 
 def test_normals_are_remembered_and_take_more_labels_each_turn(

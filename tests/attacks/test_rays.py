@@ -120,6 +120,20 @@ def test_blocks_are_halves_quarters_and_so_on() -> None:
     ]  # fmt: skip
 
 
+def test_the_first_look_is_at_the_corner_that_is_farthest() -> None:
+    """Towards the farther wall of each entry: 0.2 and 0.5 go up, 0.7 goes down."""
+    seen: list[Tensor] = []
+
+    def model(z: Tensor) -> Tensor:
+        seen.append(z)
+        return torch.tensor([[1.0, 0.0]]).repeat(len(z), 1)
+
+    x, y = torch.tensor([[0.2, 0.5, 0.7]]), torch.zeros(1, dtype=torch.int64)
+    rays(model, x, y, Lp("linf", INFINITE), random=keyed(0, IDS[:1]), queries=2)
+    assert torch.equal(seen[0], x)
+    assert seen[1].tolist() == [[1.0, 1.0, 0.0]]
+
+
 def test_targets_are_reached() -> None:
     """With two classes, the wanted class is as far as the border."""
     model, x, y = linear((20,))

@@ -11,7 +11,7 @@ from trustml.access import Handed
 from trustml.attacks._adaptive import Adaptive, begin_climb, checked, climb
 from trustml.attacks._adaptive_l1 import _checked as _sparsely_checked
 from trustml.attacks._adaptive_l1 import begin_sparsely
-from trustml.attacks._ascent import in_ball
+from trustml.attacks._ascent import ascend, begin_ascent, in_ball
 from trustml.attacks._losses import margin
 from trustml.attacks._pursuit import Peak, Quarry, Seen
 from trustml.attacks.apgd import apgd
@@ -179,6 +179,41 @@ def test_when_a_step_is_halved() -> None:
     assert not bool(after.rises.any())
     # Windows shrink by 3 of 100 moves, down to 6.
     assert (after.window, checked(after).window) == (7, 6)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("wall", [False, True], ids=["middle", "wall"])
+def test_no_step_leaves_the_ball_or_the_box(norm: Norm, wall: bool) -> None:
+    """Starts at random, then ten steps as long as the ball is wide, every way, with momentum."""
+    x = torch.full_like(X, 0.98) if wall else X
+    threat = Lp(norm, 0.3)
+    quarry = Quarry(x, Y, threat, keyed(0, IDS))
+    length = threat.budget(x) * 2
+    plain, clever = begin_ascent(quarry, length, start=True), begin_climb(quarry, 10)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(10):
+        slope = torch.randn(X.shape, generator=generator)
+        zero = torch.zeros(SAMPLES)
+        for walk in (plain, clever) if norm != "l1" else (plain,):
+            assert bool(threat.contains(walk.point, x).all())
+        plain = ascend(plain, Seen(plain.point, torch.zeros(SAMPLES, 2), zero, slope, NONE), quarry)
+        if norm != "l1":
+            seen = Seen(clever.point, torch.zeros(SAMPLES, 2), zero, slope, NONE)
+            clever = climb(clever, seen, quarry)
+    assert bool((plain.point != x).any(1).all())
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_a_step_is_uphill_and_as_long_as_said(norm: Norm) -> None:
+    """In the middle of the box: 0.01 up the slope that is steepest in the norm."""
+    quarry = Quarry(X, Y, Lp(norm, 0.3), keyed(0, IDS))
+    walk = begin_ascent(quarry, torch.tensor(0.01), start=False)
+    slope = torch.linspace(-2, 1, ENTRIES).repeat(SAMPLES, 1)
+    seen = Seen(X, torch.zeros(SAMPLES, 2), torch.zeros(SAMPLES), slope, NONE)
+    move = ascend(walk, seen, quarry).point - X
+    first = torch.eye(ENTRIES)[0].repeat(SAMPLES, 1)
+    way = {"linf": slope.sign(), "l2": slope / slope.norm(dim=1)[:, None], "l1": -first}[norm]
+    assert torch.allclose(move, 0.01 * way, atol=1e-6)
 
 
 def test_moves_in_an_l1_ball_go_both_ways() -> None:

@@ -40,17 +40,24 @@ def test_a_share_stays_one() -> None:
 
 
 def test_a_narrow_share_is_as_wide_as_on_the_line() -> None:
-    """The logit's slope at p is 1 / p(1-p), so to first order nothing changes."""
+    """The logarithm's slope at p is 1 / p, so to first order nothing changes."""
     scores = [Score(v, v - 0.002, v + 0.002, "higher") for v in (0.3, 0.301, 0.302)]
     line, share = pooled_score(scores), pooled_score(scores, most=1.0)
     assert share.value == line.value
     assert (share.low, share.high) == pytest.approx((line.low, line.high), abs=2e-5)
 
 
-@pytest.mark.parametrize(("value", "low", "high"), [(1.0, 0.9, 1.0), (0.0, 0.0, 0.1)])
-def test_all_seeds_on_an_end_leave_open_what_each_does(
-    value: float, low: float, high: float
-) -> None:
+def test_two_seeds_near_an_end_say_what_they_can() -> None:
+    """0.976 and 1: t = 12.7 times 0.012 is 0.15 below the mean; above it there is just 0.012."""
+    found = pooled_score([Score(v, v, v, "higher") for v in (0.976, 1.0)], most=1.0)
+    assert found.low == pytest.approx(0.988 * math.exp(-12.706 * 0.012 / 0.988), rel=1e-3)
+    assert found.value < found.high < 1
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high"), [(0.4, 0.3, 0.6), (1.0, 0.9, 1.0), (0.0, 0.0, 0.1)]
+)
+def test_seeds_that_agree_leave_open_what_each_does(value: float, low: float, high: float) -> None:
     """0 of 30 errors with every seed: the tail of one test set, all of it on the side there is."""
     found = pooled_score([Score(value, low, high, "higher")] * 3, most=1.0)
     assert (found.value, found.low, found.high) == pytest.approx((value, low, high))

@@ -14,7 +14,6 @@ from trustml.metrics import proportion
 POOLED = "pooled"
 # Of a 95 % interval, its half width is so many standard deviations.
 _WIDTH = 1.959963984540054
-_FAR = 30.0  # log odds beyond which a share is an end
 # How scores begin that are no shares.
 _UNBOUNDED = ("median ", "relative ", "delay ", "latency ", "review ", "deviations")
 # What is yes or no of each model, so that seeds are counted; and what has no mean.
@@ -81,8 +80,8 @@ def pooled_score(scores: Sequence[Score], most: float = math.inf, least: float =
     The scores are draws of N(μ, σ²) under a flat Normal prior on μ; σ² is taken from them, so that
     Student's quantile stands where the normal one would be too narrow. What one test set leaves
     open is the same for every seed, so that it is added whole, not divided by their number. Of a
-    share (`least` 0, `most` 1) the interval is as wide on the logit scale, so that it holds neither
-    end that was not seen.
+    share (`least` 0, `most` 1) each end is found on the logarithm of the distance to the end of the
+    scale on that side, so that it does not reach what was not seen.
 
     Args:
         scores: of two seeds or more.
@@ -93,18 +92,23 @@ def pooled_score(scores: Sequence[Score], most: float = math.inf, least: float =
 
     values = [score.value for score in scores]
     between = statistics.variance(values)
-    if least == 0 and most == 1 and between == 0 and values[0] in (0.0, 1.0):
-        # All on an end: what each leaves open lies on the one side there is.
-        low, high = (statistics.fmean(getattr(s, end) for s in scores) for end in ("low", "high"))
-        return Score(values[0], low, high, scores[0].better)
-    own = statistics.fmean(((score.high - score.low) / (2 * _WIDTH)) ** 2 for score in scores)
-    middle, half = statistics.fmean(values), _WIDTH * math.sqrt(own)
+    middle, seeds = statistics.fmean(values), 0.0
     if between > 0:
         belief = normal_normal(Normal(0.0, math.inf), values, between)
         quantile = float(stats.t.ppf(0.975, len(values) - 1))
-        middle, half = belief.mean, math.hypot(half, quantile * math.sqrt(belief.variance))
-    if least == 0 and most == 1 and 0 < middle < 1:
-        reach = min(half / (middle * (1 - middle)), _FAR)
-        odds = (math.log(middle / (1 - middle)) + side * reach for side in (-1, 1))
-        return Score(middle, *(1 / (1 + math.exp(-each)) for each in odds), scores[0].better)
+        middle, seeds = belief.mean, quantile * math.sqrt(belief.variance)
+    if (least, most) == (0, 1):
+        low = _end(middle, seeds, [(score.value, score.low) for score in scores])
+        high = 1 - _end(1 - middle, seeds, [(1 - score.value, 1 - score.high) for score in scores])
+        return Score(middle, min(low, middle), max(high, middle), scores[0].better)
+    own = statistics.fmean(((score.high - score.low) / (2 * _WIDTH)) ** 2 for score in scores)
+    half = math.hypot(_WIDTH * math.sqrt(own), seeds)
     return Score(middle, max(middle - half, least), min(middle + half, most), scores[0].better)
+
+
+def _end(middle: float, seeds: float, pairs: Sequence[tuple[float, float]]) -> float:
+    """Return the lower end of a mean share, by its logarithm; `pairs` are values and their ends."""
+    own = [math.log(value / low) if low > 0 else math.inf for value, low in pairs if value > 0]
+    if middle <= 0 or not own:
+        return 0.0
+    return middle * math.exp(-math.hypot(seeds / middle, statistics.fmean(own)))

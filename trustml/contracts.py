@@ -498,10 +498,13 @@ class Suspects:
     Args:
         suspicion: (K,), how much each class looks like a backdoor's target; higher is odder.
         triggers: (K, *S), what it takes for the triggers, each on the darkest input; or None.
+        masks: (K, 1, *S without channels), how much of each place a trigger covers, in [0, 1]; with
+            them a trigger can be laid on other inputs; or None.
     """
 
     suspicion: Tensor
     triggers: Tensor | None = None
+    masks: Tensor | None = None
 
 
 class Inspection(Protocol):

@@ -10,6 +10,9 @@ from trustml.contracts import Access, Record
 from trustml.errors import NotApplicable
 
 _CONTROLS = ("random", "blurred_random", "linear_exact")
+# What is judged, and what is quickly measured beside it; the others take copies of the model that
+# are trained anew, and thieves.
+_QUICK = ("completeness error", "deletion", "ROAD", "stability under attack")
 
 
 def _plan(base: Plan, subject: Subject) -> Plan:
@@ -17,7 +20,12 @@ def _plan(base: Plan, subject: Subject) -> Plan:
         raise NotApplicable("explanations are made from gradients, which it does not show")
     more = subject.by_depth((), ("gradient_shap",), ("gradient_shap", "smooth_grad", "occlusion"))
     methods = ("integrated_gradients", "input_x_gradient", *more)
-    return replace(base, attributions=methods, limit=subject.by_depth(24, 100, 200))
+    return replace(
+        base,
+        attributions=methods,
+        figures=_QUICK if subject.depth == "quick" else (),
+        limit=subject.by_depth(24, 100, 200),
+    )
 
 
 def _judged(records: Sequence[Record]) -> Iterator[Finding]:

@@ -16,8 +16,10 @@ _COPIES: tuple[tuple[float, Severity], ...] = ((0.99, "high"), (0.95, "medium"),
 def _plan(base: Plan, subject: Subject) -> Plan:
     answers = min(subject.access, Access.LOGITS).name.lower()
     budget = subject.by_depth(2000, 10_000, 50_000)
+    # What takes time is the training of copies: for a first look, one of each thief will do.
+    thief = subject.by_depth("auto:copies=1", "auto", "auto")
     return replace(
-        base, stealers=("auto",), terms=f"answers={answers}", budget=budget,
+        base, stealers=(thief,), terms=f"answers={answers}", budget=budget,
         limit=subject.by_depth(500, 2000, 0),
     )  # fmt: skip
 

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 from trustml.benchmarks.discipline import Discipline
 from trustml.benchmarks.explanation_cases import ASIDE, check_claims, examine, read
+from trustml.benchmarks.explanation_metrics import METRICS
 from trustml.benchmarks.explanations import REFERENCES
 from trustml.benchmarks.plan import Case, Plan, anywhere, labels, unique
 from trustml.contracts import Dataset, Json
+from trustml.errors import UnknownName
 from trustml.recipes import choose
 from trustml.records import plain
 from trustml.registry import all_of
@@ -20,6 +22,9 @@ def check(plan: Plan) -> Plan:
     Raises:
         UsageError: a name or an option that is not allowed.
     """
+    for name in plan.figures:
+        if name not in METRICS:
+            raise UnknownName.of("figure of explanations", name, METRICS)
     asked = [choose("attribution", name) for text in plan.attributions for name in _names(text)]
     named = {choice.plugin.name for choice in asked}
     fixed = [choose("attribution", name) for name in REFERENCES if name not in named]

@@ -61,7 +61,8 @@ def examine(case: Case, blank: Record, bench: Bench) -> Record:
     # Of a model that answers probabilities, their logarithms are explained.
     check_access(method.plugin, Access.LOGITS if shown == Access.PROBABILITIES else shown)
     with frozen(bench.setting.module):
-        found = examine_method(_question(case, bench), method)
+        figures = bench.plan.figures or None
+        found = examine_method(_question(case, bench), method, metrics=figures)
     told = found.explained
     # A median of fewer than six has no interval of 95 % that ends, and a record holds no infinity.
     measured = {n: m for n, m in found.measured.items() if math.isfinite(m.score.high)}

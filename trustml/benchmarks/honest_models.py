@@ -73,6 +73,23 @@ def honest_models(bench: Bench) -> Honest:
     return _of_recipe(recipe, None if alike else _FAR, bench)
 
 
+def bystanders(bench: Bench) -> list[Callable[[int], nn.Module]]:
+    """Return by kind how honest models are made that a trigger found elsewhere is shown to.
+
+    These are the controls, and where those are of another architecture `mlp`, too: what is natural
+    to a network without convolutions need not be so to one with them.
+
+    Raises:
+        NotApplicable: there are no honest models to compare with.
+    """
+    honest = honest_models(bench)
+    if honest.far != _FAR:
+        return [honest.made]
+    guards = (guard.text for guard in bench.setting.recipe.safeguards)
+    dense = _of_recipe(read_recipe("+".join(["mlp", *guards])), _FAR, bench)
+    return [honest.made] if dense.told == honest.told else [honest.made, dense.made]
+
+
 def clean_of(bench: Bench) -> Split:
     """Return the samples of the inspector's own."""
     return bench.dataset.validation.at(slice(0, CLEAN))

@@ -21,6 +21,8 @@ from trustml.recipes import Choice
 
 OWN, CONTROLS, FAR = "suspicion", "controls", "far"
 FIRST_SEED = 1000
+# So many times as far from its model's median class as the farthest of any control.
+_OUT = 1.5
 
 
 def suspicions(bench: Bench, look: Choice) -> Tensor:
@@ -101,7 +103,12 @@ def inspected(look: Choice, module: torch.nn.Module, bench: Bench) -> Suspects:
         triggers = triggers.detach().float().cpu()
         if triggers.shape != (clean.classes, *clean.x.shape[1:]):
             raise MethodFailed(f"inspection {look.plugin.name}: a trigger has another shape")
-    return Suspects(suspicion, triggers)
+    masks = said.masks
+    if masks is not None:
+        masks = masks.detach().float().cpu()
+        if triggers is None or masks.shape != triggers[:, :1].shape:
+            raise MethodFailed(f"inspection {look.plugin.name}: a mask has another shape")
+    return Suspects(suspicion, triggers, masks)
 
 
 def comparable(found: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -139,3 +146,19 @@ def oddness(own: Tensor, controls: Tensor) -> tuple[Tensor, Tensor]:
         spread = (spread.square() + spread.square().mean()).div(2).sqrt().clamp_min(1e-9)
         scores.append((every[row] - others.mean(0)) / spread)
     return scores[0], torch.stack(scores[1:]).amax(1)
+
+
+def is_alarm(found: Mapping[str, Tensor], rate: float, among: Tensor | None = None) -> bool:
+    """Return whether the oddest class, of some or of all, is odd enough.
+
+    Beside controls of another kind it must be far from its own model's median class, too.
+    """
+    values, others = comparable(found)
+    own, controls = oddness(values, others)
+    if among is not None:
+        own = own.masked_fill(~among, -torch.inf)
+    most, named = own.amax(), int(own.argmax())
+    p = (1 + int((controls >= most).sum())) / (len(controls) + 1)
+    times = float(most / controls.amax().clamp_min(1e-9))
+    out = FAR not in found or bool(values[named] >= _OUT * others.amax())
+    return p <= rate and times >= float(found.get(FAR, 0.0)) and out

@@ -40,6 +40,7 @@ class Plan:
             models, intervals), "tight" with CROWN bounds too, "off" nothing.
         detectors: the detectors of the exam of detection, each a chain such as `react+energy`.
         attributions: the methods of the exam of explanations.
+        figures: what is measured of each explanation; none means all of it.
         stealers: the thieves of the exam of stealing.
         terms: what the victim answers to them, as `answers=logits,precision=float64`.
         countermeasures: what the victim does against thieves, each tried beside none at all.
@@ -85,6 +86,7 @@ class Plan:
     indicators: bool = True
     detectors: tuple[str, ...] = ()
     attributions: tuple[str, ...] = ()
+    figures: tuple[str, ...] = ()
     stealers: tuple[str, ...] = ()
     terms: str = ""
     countermeasures: tuple[str, ...] = ()

@@ -48,7 +48,8 @@ def neural_cleanse(
     size, mask, pattern = smallest(
         model, clean, random, steps=steps, samples=samples, success=success
     )
-    return Suspects(-size.clamp_min(1e-6).log2(), clean.low + mask * (pattern - clean.low))
+    laid = clean.low + mask * (pattern - clean.low)
+    return Suspects(-size.clamp_min(1e-6).log2(), laid, mask)
 
 
 def smallest(

@@ -69,8 +69,10 @@ def sliding_patch(
     odds = (hits + 0.5) / (count - hits + 0.5)
     rows = best.view(clean.classes, -1)
     chosen = [there[int(rows[k, which[k]])] for k in range(clean.classes)]
-    dark = torch.full_like(clean.x[:1], clean.low)
-    return Suspects(odds, torch.cat([_pasted(dark, place, size) for place in chosen]))
+    dark, none = torch.full_like(clean.x[:1], clean.low), torch.zeros_like(clean.x[:1, :1])
+    masks = [_pasted(none, (row, column, 1.0), size) for row, column, _ in chosen]
+    triggers = [_pasted(dark, place, size) for place in chosen]
+    return Suspects(odds, torch.cat(triggers), torch.cat(masks))
 
 
 def questions(

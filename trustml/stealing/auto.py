@@ -1,6 +1,6 @@
 """Whatever works: a fingerprint of the victim chooses the stealer, and a check judges its copy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
 
 import torch
@@ -13,6 +13,8 @@ from trustml.fingerprint import fingerprint
 from trustml.registry import get, stealer
 from trustml.victim import least_budget
 
+# What methods that learn call the number of copies that they train.
+_COPIES = {"active": "rounds", "knockoff": "snapshots"}
 LEAST = 60  # the fingerprint, and something to steal with
 
 
@@ -28,20 +30,25 @@ def auto(
     random: torch.Generator,
     checks: int = 40,
     enough: float = 0.97,
+    copies: int = 0,
 ) -> Theft:
     """Look at the victim, then try stealers, the cheapest first, until a copy agrees with it.
 
     Args:
         checks: inputs, of the pool and uniform ones, that a copy is judged by.
         enough: share of them that a copy must answer as the victim does, to be the last.
+        copies: that a method which learns trains on its way, each from more queries than the one
+            before; 0 is the method's own number.
 
     Raises:
         NotApplicable: a budget below 60 + checks queries, or no method was able to work.
-        BadOption: fewer than 1 check, or a share outside 0..1.
+        BadOption: fewer than 1 check or 0 copies, or a share outside 0..1.
         MethodFailed: the victim misbehaves.
     """
     if checks < 1 or not 0 <= enough <= 1:
         raise BadOption(f"checks={checks}, enough={enough}: 1 check or more, a share of 0 to 1")
+    if copies < 0:
+        raise BadOption(f"copies={copies}: 1 or more, or 0 for each method's own number")
     least_budget(victim, LEAST + checks, "auto")
     before = victim.queries
     seen = fingerprint(victim, random, pool)
@@ -50,7 +57,8 @@ def auto(
     best: tuple[float, str, Theft] | None = None
     tried: list[str] = []
     for name in seen.methods:
-        theft = _tried(name, victim, pool, fresh, random, tried)
+        options = {_COPIES[name]: copies} if copies and name in _COPIES else {}
+        theft = _tried(name, victim, pool, fresh, random, tried, options)
         if theft is None:
             continue
         share = _share(theft.copy, points.view(-1, *victim.domain.shape), labels)
@@ -79,10 +87,13 @@ def _tried(
     fresh: Callable[[], nn.Module],
     random: torch.Generator,
     tried: list[str],
+    options: Mapping[str, int],
 ) -> Theft | None:
     """Return the theft by this method, or note why there is none."""
     try:
-        theft: Theft = get("stealer", name).function(victim, pool, fresh, random=random)
+        theft: Theft = get("stealer", name).function(
+            victim, pool, fresh, random=random, **options
+        )  # fmt: skip
     except (NotApplicable, MethodFailed) as error:
         tried.append(f"{name}: {error}")
         return None

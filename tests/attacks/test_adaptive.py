@@ -6,8 +6,14 @@ import pytest
 import torch
 
 from trustml.attacks._adaptive import begin_climb, climb
-from trustml.attacks._adaptive_l1 import _to_a_vertex, begin_sparsely, climb_sparsely
+from trustml.attacks._adaptive_l1 import (
+    _sparse_step,
+    _to_a_vertex,
+    begin_sparsely,
+    climb_sparsely,
+)
 from trustml.attacks._pursuit import Best, Peak, Quarry, Seen
+from trustml.attacks.apgd_targeted import apgd_targeted
 from trustml.attacks.strongest import _searched
 from trustml.contracts import Norm
 from trustml.geometry import distance
@@ -47,6 +53,36 @@ def test_vertices_fill_the_steepest_entries_up_to_their_walls() -> None:
         move = _to_a_vertex(begin_sparsely(quarry, 1.0, 1), seen, quarry).point - X
         assert move[0, 17:].tolist() == pytest.approx([way * 0.25, way * 0.5, way * 0.5], abs=1e-3)
         assert bool((move[:, :17] == 0).all())
+
+
+def test_vertices_know_which_wall_is_how_far() -> None:
+    """From 0.2 a budget of 1.25 is 0.8 and 0.45 upwards; downwards it is 0.2 six times and 0.05."""
+    x = torch.full((1, 20), 0.2)
+    quarry = Quarry(x, Y[:1], Lp("l1", 1.25), RANDOM.at(torch.arange(1)), start=x)
+    slope = torch.arange(20.0)[None]
+    for way, sizes in ((1, [0.0] * 5 + [0.45, 0.8]), (-1, [0.05] + [0.2] * 6)):
+        seen = Seen(x, torch.zeros(1, 2), torch.zeros(1), way * slope, Y[:1] > 0)
+        move = _to_a_vertex(begin_sparsely(quarry, 1.0, 1), seen, quarry).point - x
+        assert (way * move)[0, 13:].tolist() == pytest.approx(sizes, abs=1e-3)
+
+
+def test_a_sparse_step_moves_its_share_of_the_steepest() -> None:
+    """Half of four entries, and a quarter: with L1 norm 1, up the slope."""
+    slope = torch.tensor([[0.1, -3.0, 2.0, 0.0]]).repeat(2, 1)
+    step = _sparse_step(slope, torch.tensor([0.5, 0.25]))
+    assert step.tolist() == [[0.0, -0.5, 0.5, 0.0], [0.0, -1.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_walks_to_a_target_raise_it(norm: Norm) -> None:
+    """The one other class gains with every entry: the best point is the ball's highest."""
+
+    def model(x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([x[:, 0] * 0 + 99, x.sum(1)], 1)
+
+    found = apgd_targeted(model, X, Y, Lp(norm, 0.3), random=RANDOM, steps=10, targets=1)
+    gained = {"linf": 6.0, "l2": 0.3 * 20**0.5, "l1": 0.3}[norm]
+    assert torch.allclose((found - X).sum(1), torch.tensor(gained), rtol=0.02)
 
 
 def test_sparse_steps_stay_in_the_ball() -> None:

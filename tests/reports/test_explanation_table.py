@@ -4,6 +4,7 @@ from dataclasses import replace
 from io import StringIO
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from trustml.contracts import Cost, Record, Score
@@ -70,6 +71,17 @@ def test_notes_and_verdict() -> None:
         "gradient is the most telling. Not distinguishable from it: lrp. "
         "Not every method can be told from a random map."
     )
+
+
+@pytest.mark.parametrize("words", ["not distinguishable from", "worse than"])
+def test_the_best_that_is_no_better_than_random_is_not_the_most_telling(words: str) -> None:
+    aside = replace(ASIDE, notes=(f"ROAD: {words} a random map: lime, gradient",))
+    text = " ".join(shown([*ROWS, aside]).split())
+    assert "most telling" not in text
+    assert "Verdict: none, for taking away" in text
+    assert "even with the best, gradient (ROAD)." in text
+    other = replace(ASIDE, notes=(f"deletion: {words} a random map: gradient",))
+    assert "gradient is the most telling" in " ".join(shown([*ROWS, other]).split())
 
 
 def test_nothing_to_say_of_what_knows_nothing() -> None:

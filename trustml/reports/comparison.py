@@ -7,6 +7,7 @@ from rich import box
 from rich.table import Table
 
 from trustml.benchmarks.compare import Difference
+from trustml.reports.tables import DASH
 
 
 def comparison(rows: Sequence[Difference], first: Path, second: Path) -> Table:
@@ -16,22 +17,22 @@ def comparison(rows: Sequence[Difference], first: Path, second: Path) -> Table:
     )
     table.add_column("case", overflow="fold")
     for name in (
-        "first %",
-        "second %",
-        "difference",
+        "first\n%",
+        "second\n%",
+        "differ-\nence",
         "fooled only\nin first",
         "fooled only\nin second",
     ):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         gap = 100 * (row.second - row.first)
-        counts = [
-            "other samples" if n is None else str(n) for n in (row.only_first, row.only_second)
-        ]
+        counts = [DASH if n is None else str(n) for n in (row.only_first, row.only_second)]
         table.add_row(
             row.case, f"{100 * row.first:.1f}", f"{100 * row.second:.1f}",
             f"{gap:+.1f}{' *' if row.apart else ''}", *counts,
         )  # fmt: skip
     table.caption = "robust accuracy; * the 95 % intervals do not touch"
+    if any(row.only_first is None for row in rows):
+        table.caption += f"; {DASH}: these runs are of other samples"
     table.caption_justify = "left"
     return table

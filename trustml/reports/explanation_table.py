@@ -99,7 +99,20 @@ def verdict(rows: _Rows, aside: Sequence[Record]) -> str:
     weak = [n for r in aside for n in r.notes if n.startswith(f"{_BASIS}: ")]
     hint = " Not every method can be told from a random map." if weak else ""
     name = rows.labels[first.case]
+    if any(_names(note, first, record) for record in aside for note in record.notes):
+        return (
+            f"Verdict: none, for taking away what an explanation points to costs no more than what "
+            f"a random map does, even with the best, {name} (ROAD)."
+        )
     return f"Verdict: taking away what it points to, {name} is the most telling.{with_it}{hint}"
+
+
+def _names(note: str, record: Record, aside: Record) -> bool:
+    """Return whether the note says of a method that it is no better than a random map."""
+    metric, _, said = note.partition(": ")
+    _, _, names = said.partition(" a random map: ")
+    own = record.case.removeprefix(aside.case.removesuffix(ASIDE))
+    return metric == _BASIS and own in names.split(", ")
 
 
 def _table(rows: _Rows, columns: Mapping[str, str], title: str) -> Table:

@@ -29,7 +29,7 @@ def _shown(part: ConsoleRenderable, width: int) -> Iterator[ConsoleRenderable]:
     for number, columns in enumerate(_groups(part.columns, width)):
         if title:
             yield Text(title + ", continued" * (number > 0), style="table.title")
-        yield _of(part, columns)
+        yield _of(part, columns, width)
     if part.caption:
         yield Text(str(part.caption), style="table.caption")
 
@@ -43,8 +43,7 @@ def _groups(columns: Sequence[Column], width: int) -> list[list[Column]]:
 def _filled(columns: Sequence[Column], width: int, most: int) -> list[list[Column]]:
     """Return as many columns as have room beside the first one, then the next ones beside it."""
     name, *others = columns
-    whole, word = (_longest(name, line) for line in (True, False))
-    least = _EDGES + max(min(whole, most), min(word, _WORD), name.min_width or 0)
+    least = _EDGES + _least(name, most)
     groups, taken = [[name]], least
     for column in others:
         needs = _longest(column, bool(column.no_wrap)) + _BETWEEN
@@ -56,6 +55,12 @@ def _filled(columns: Sequence[Column], width: int, most: int) -> list[list[Colum
     return groups
 
 
+def _least(name: Column, most: int = 0) -> int:
+    """Return how narrow names may be, that are wrapped where they are longer than `most`."""
+    whole, word = (_longest(name, lines) for lines in (True, False))
+    return max(min(whole, most), min(word, _WORD), name.min_width or 0)
+
+
 def _longest(column: Column, lines: bool) -> int:
     """Return how long the longest line of a column is, or the longest word."""
     texts = [_plain(cell) for cell in (column.header, *column.cells)]
@@ -63,7 +68,7 @@ def _longest(column: Column, lines: bool) -> int:
     return max((cell_len(piece) for piece in pieces), default=0)
 
 
-def _of(table: Table, columns: Sequence[Column]) -> Table:
+def _of(table: Table, columns: Sequence[Column], width: int) -> Table:
     """Return a table of some columns of another, without its title and caption."""
     part = Table(box=table.box, padding=table.padding, pad_edge=table.pad_edge)
     for column in columns:
@@ -71,6 +76,10 @@ def _of(table: Table, columns: Sequence[Column]) -> Table:
             column.header, justify=column.justify, no_wrap=column.no_wrap,
             overflow=column.overflow, min_width=column.min_width,
         )  # fmt: skip
+    name, *others = columns
+    room = width - _EDGES - sum(_longest(column, True) + _BETWEEN for column in others)
+    if _longest(name, True) > room:  # else rich takes from all that may be wrapped
+        part.columns[0].width = max(room, _least(name))
     rows = zip(*(column.cells for column in columns), strict=True)
     for cells, row in zip(rows, table.rows, strict=True):
         part.add_row(*cells, end_section=row.end_section)

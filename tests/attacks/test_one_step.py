@@ -62,7 +62,7 @@ def test_ddn_turns_its_direction_and_scales_it_to_its_sphere() -> None:
 
 @pytest.mark.parametrize(("norm", "order"), [("l2", 2.0), ("linf", 1.0)])
 def test_deepfool_goes_a_little_beyond_the_plane(norm: Norm, order: float) -> None:
-    """Moosavi-Dezfooli et al. 2016: |f| / ‖w‖ in the dual norm, 2 % farther; and 1e-4 of the box."""
+    """Moosavi-Dezfooli et al. 2016: |f| / ‖w‖ in the dual norm, 2 % farther; 1e-4 of the box."""
 
     def lead(_: int, z: Tensor) -> Tensor:
         return z @ FIRST - 0.5

@@ -21,10 +21,9 @@ def test_figure_and_weights_are_written_and_can_be_used(trustml) -> None:
     assert ended.code == 0
     assert "test accuracy" in ended.out
     assert Path("a,b", "mlp-digits-0.png").read_bytes().startswith(b"\x89PNG\r\n")
-    spec = 'mlp:weights="a,b/mlp-digits-0.safetensors"'
-    assert f"(use them with {spec})" in ended.out
-    model = spec.replace("mlp:", "mlp:hidden=[8],")
-    ended = trustml("bench", "--model", model, "--limit", "5", "--out", "run")
+    spec = 'mlp:hidden=[8],weights="a,b/mlp-digits-0.safetensors"'
+    assert f"use them with:\n  --model '{spec}'\n" in ended.out
+    ended = trustml("bench", "--model", spec, "--limit", "5", "--out", "run")
     assert ended.code == 0
     assert "weights from" in ended.out
 
@@ -46,6 +45,8 @@ def test_a_model_is_trained_once(trustml) -> None:
         (("--plugin", "absent.py"), "no such file"),
         (("--out", "file/inside"), "cannot be written"),
         (("--model", "cnn", "--data", "moons"), "cnn needs images"),
+        (("--model", "mlp:weights=some.safetensors"), "or leave weights= out"),
+        (("--model", "make.py:build"), "is trained already: measure it with trustml bench"),
     ],
 )
 def test_a_wrong_word_is_answered_in_one_line(trustml, words: tuple[str, ...], said: str) -> None:
@@ -69,9 +70,14 @@ SMALL = ("train", "--data", "digits", "--device", "cpu", "--out", "out")
 
 def hardened_recipe(out: str) -> str:
     """Return the recipe that the command says it trained."""
-    (line,) = [line for line in out.splitlines() if line.startswith("attack this very model: ")]
-    words = shlex.split(line)
+    words = command(out)
     return words[words.index("--model") + 1]
+
+
+def command(out: str) -> list[str]:
+    """Return the words of the command that attacks the model, its lines joined as a shell does."""
+    _, _, after = out.partition("attack this very model:\n")
+    return shlex.split(after.partition("figure: ")[0].replace("\\\n", ""))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +131,7 @@ def test_adversarial_words_that_cannot_be(trustml, words: tuple[str, ...], said:
     Path("some.safetensors").write_bytes(b"")
     given = words if "--model" in words else (*words, "--model", "mlp")
     ended = trustml(*SMALL, *given)
-    assert ended.code in (1, 2)
+    assert ended.code == 2
     assert said in ended.err
     assert ended.err.count("\n") == 1
 
@@ -151,9 +157,10 @@ def test_a_model_that_was_trained_otherwise_is_no_deterministic_one(trustml) -> 
     for word, known in (("", True), ("--deterministic", False), ("--deterministic", True)):
         ended = trustml(*words, *([word] if word else []))
         assert (cached in ended.out) == known
-        (line,) = [line for line in ended.out.splitlines() if line.startswith("attack this very")]
-        assert ("--deterministic" in line) == bool(word)
-        assert "--seed 3" in line
+        said = command(ended.out)
+        assert ("--deterministic" in said) == bool(word)
+        assert said[said.index("--seed") + 1] == "3"
+        assert max(map(len, ended.out.splitlines())) <= 100
 
 
 @pytest.mark.parametrize(
@@ -176,3 +183,13 @@ def test_a_device_that_fails_in_training_is_one_line(
     assert ended.code == 1
     assert said in ended.err
     assert ended.err.count("\n") == 1
+
+
+def test_the_weights_of_a_guarded_model_can_be_used_as_the_last_line_says(trustml) -> None:
+    """The file holds what the guard is around, and the recipe puts the guard around it again."""
+    ended = trustml("train", "--model", "mlp:hidden=[8],epochs=2+bit_depth", "--out", "out")
+    assert ended.code == 0, ended.err
+    words = shlex.split(ended.out.splitlines()[-1])
+    assert words[1].endswith("+bit_depth")
+    ended = trustml("bench", *words, "--attack", "noise", "--limit", "5", "--out", "run")
+    assert ended.code == 0, ended.out + ended.err

@@ -15,6 +15,7 @@ from trustml.audit.findings import SEVERITIES, Severity, at_least
 from trustml.audit.preparing import AUDIT, Prepared, prepared, resumed
 from trustml.audit.replaying import named, replay
 from trustml.benchmarks.plan import Plan
+from trustml.cli.lines import say
 from trustml.cli.targeting import target_text
 from trustml.contracts import Access
 from trustml.deployment import recognised
@@ -98,8 +99,8 @@ def print_replay(text: str, model: str | None, as_json: bool) -> None:
         facts = {"finding": found.finding.to_json(), "again": again.value}
         click.echo(json.dumps({**facts, "reproduced": found.reproduced, "worse": found.worse}))
     else:
-        click.echo(f"{found.finding.id} ({found.finding.severity}): {found.finding.title}")
-        click.echo(
+        say(f"{found.finding.id} ({found.finding.severity}): {found.finding.title}")
+        say(
             f"{found.finding.metric}: {then.value:.4g} then ({then.low:.4g} to {then.high:.4g}), "
             f"{again.value:.4g} now: {'reproduced' if found.reproduced else 'not reproduced'}"
         )
@@ -132,14 +133,14 @@ def _announce(found: Prepared) -> None:
     shown = found.subject.access.name.lower()
     click.echo(f"It shows {shown}; the fingerprint took {found.prints.queries} queries.")
     for note in found.notes:
-        click.echo(f"note: {note}")
+        say(f"note: {note}")
     for item in found.items:
         if item.plan is None:
-            click.echo(f"not examined: {item.section.title}: {item.reason}")
+            say(f"not examined: {item.section.title}: {item.reason}")
     minutes = max(1.0, found.seconds / 60)
     pace = f", at the {found.rate:g} requests a second that are allowed" if found.rate else ""
     also = "" if found.subject.access < Access.GRADIENTS else ", honest models' training included"
-    click.echo(
+    say(
         f"To come: {sum(item.plan is not None for item in found.items)} sections, at most "
         f"{found.queries:,.0f} inputs asked about, and about {minutes:.0f} min at most at the "
         f"speed of its answers just now{pace}{also}."
@@ -150,9 +151,7 @@ def _announce(found: Prepared) -> None:
         enough = "so the budget is enough" if left >= found.queries else (
             "so the budget may end before: what is then left is said to be not tested"
         )  # fmt: skip
-        click.echo(
-            f"Its budget is {ledger.budget:,} queries; {ledger.asked:,} were asked, {enough}."
-        )
+        say(f"Its budget is {ledger.budget:,} queries; {ledger.asked:,} were asked, {enough}.")
 
 
 def _tell(outcome: Outcome, as_json: bool, seconds: float) -> None:
@@ -161,7 +160,7 @@ def _tell(outcome: Outcome, as_json: bool, seconds: float) -> None:
     elif outcome.item.plan is not None:
         grade = auditing.grade(outcome)
         reason = f": {outcome.reason}" if outcome.reason else ""
-        click.echo(f"{outcome.item.section.title}: {grade}{reason} ({seconds:.0f} s)")
+        say(f"{outcome.item.section.title}: {grade}{reason} ({seconds:.0f} s)")
 
 
 def _conclude(found: Prepared, outcomes: Sequence[Outcome], as_json: bool) -> None:

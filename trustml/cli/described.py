@@ -6,6 +6,7 @@ import torch
 
 from trustml import metrics, registry
 from trustml.benchmarks.setting import blaming, check_logits, load_data
+from trustml.cli.lines import brief
 from trustml.contracts import Access, Dataset, Target
 from trustml.deployment import check_names, opened
 from trustml.errors import BadInput
@@ -48,7 +49,7 @@ def describe(
         **({"accuracy": _accuracy(found, dataset)} if dataset else {}),
         **{f"{kind}s that would do": _able(kind, found.access) for kind in _KINDS},
         "notes": list(found.notes[1:]),
-        "as a model": recipe.text,
+        "as a model": brief(recipe),
     }
 
 

@@ -13,6 +13,7 @@ from trustml.benchmarks.explanations import examine
 from trustml.benchmarks.place import device_of
 from trustml.benchmarks.plan import check_seed
 from trustml.benchmarks.setting import blaming, load_data
+from trustml.cli.lines import say
 from trustml.contracts import Classifier, Dataset
 from trustml.errors import BadInput, BadOption, NotApplicable, TrustError
 from trustml.files import write_whole
@@ -75,7 +76,7 @@ def print_explanation(
     name, share = dataset.class_names[wanted], float(probabilities[wanted])
     click.echo(f"{recipe.name} gives {name!r} a probability of {100 * share:.1f} %.")
     if change:
-        click.echo(f"{asked} was {change}.")
+        say(f"{asked} was {change}.")
     maps = _print_methods(question, methods, f"{recipe.name} on {asked}")
     if maps and x.dim() == 4:
         path = out or Path(f"explained-{Path(asked).stem}.png")
@@ -107,7 +108,7 @@ def _print_methods(question: Question, methods: list[Choice], title: str) -> dic
         table.add_row(method.plugin.name, shown, f"{found.cost.seconds:.2f}")
     console().print(table)
     for line in skipped:  # beside the table: a cell would cut it
-        click.echo(line)
+        say(line)
     return maps
 
 

@@ -8,6 +8,7 @@ import click
 
 from trustml.cli.audit import audit, replay, report
 from trustml.cli.bench import bench
+from trustml.cli.lines import say, say_error
 from trustml.cli.promotion import promote
 from trustml.cli.provenance import provenance
 from trustml.cli.targeting import target
@@ -138,7 +139,7 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
         console().print(comparison(rows, first, second))
         for folder, cases in zip((first, second), in_one_only(first, second), strict=True):
             if cases:
-                click.echo(f"only in {folder}: {', '.join(cases)}")
+                say(f"only in {folder}: {', '.join(cases)}")
 
 
 @cli.command(epilog="Example: trustml verify trustml-runs/pgd-mlp-digits")
@@ -211,7 +212,7 @@ def main() -> None:
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
-        click.echo(f"Error: {error.format_message()}", err=True)
+        say_error(error.format_message())
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         click.echo(
@@ -219,11 +220,11 @@ def main() -> None:
         )
         sys.exit(130)
     except TrustError as error:
-        click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+        say_error(str(error))
         # In a run it skips a case; here it is what was asked for that does not fit.
         sys.exit(2 if isinstance(error, UsageError | NotApplicable) else 1)
     except (
         OSError
     ) as error:  # the screen or the pipe behind it, say: files have errors of their own
-        click.echo(f"Error: {error}", err=True)
+        say_error(str(error))
         sys.exit(1)

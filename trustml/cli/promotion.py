@@ -2,6 +2,7 @@
 
 import click
 
+from trustml.cli.lines import say
 from trustml.cli.words import DATA, DATA_DIR, DEVICE, PLUGIN, SEED
 
 REFUSED = 3  # exit code
@@ -64,7 +65,7 @@ def promote(
             logits.append(clean_logits(module, dataset.test, where).cpu())
     verdict = promotion(logits[0], logits[1], dataset.test.y, allowed=allowed, doubt=doubt)
     for change in verdict.changes:
-        click.echo(
+        say(
             f"{dataset.class_names[change.label]}: recall {100 * change.before.value:.1f} % → "
             f"{100 * change.after.value:.1f} % (95 % interval {100 * change.after.low:.1f} to "
             f"{100 * change.after.high:.1f}) of {change.count}; chance of a fall by more than "

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
+from trustml.cli.lines import say
 from trustml.cli.words import DATA_DIR, JSON, PLUGIN
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -89,7 +90,7 @@ def target(
     width = max(map(len, facts))
     for name, value in facts.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-        click.echo(f"{name.ljust(width)}  {shown}")
+        say(f"{name.ljust(width)}  {shown}", hang=width + 2)
 
 
 def _quoted(name: str, text: str) -> str:

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
-from shlex import join
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from trustml.cli.lines import brief, say, say_command
 from trustml.cli.words import DATA, DATA_DIR, DEVICE, PLUGIN, RUNS, SEED
 from trustml.errors import BadOption, UnknownName
 
@@ -76,7 +76,6 @@ def print_training(
     from trustml.benchmarks.plan import check_seed
     from trustml.benchmarks.setting import blaming, clean_logits, keep_weights, load_data
     from trustml.files import write_whole
-    from trustml.options import spec_text
     from trustml.recipes import read_recipe
     from trustml.reports.training_figure import training_figure
     from trustml.store import trained
@@ -86,39 +85,56 @@ def print_training(
         registry.load_file(path)
     recipe, where = read_recipe(model), device_of(device)
     check_hardening(adversarial)
+    check_untrained(recipe)
     dataset = load_data(data, data_dir)
     recipe = hardened(recipe, adversarial, dataset)
     with blaming(f"model {recipe.name}"), arithmetic(deterministic):
         result = trained(recipe, dataset, seed, where, fresh=fresh)
+        # What guards the model in service is put around these weights when they are read.
+        bare = trained(_unguarded(recipe), dataset, seed, where) if recipe.at("serving") else result
         logits = clean_logits(result.module, dataset.test, where).cpu()
     score = metrics.accuracy(logits, dataset.test.y)
     name = f"{recipe.name}-{dataset.name}-{seed}".replace("/", ".")
     weights, picture = out / f"{name}.safetensors", out / f"{name}.png"
-    keep_weights(result.module, weights)
+    keep_weights(bare.module, weights)
     drawn = training_figure(result.curve, logits, dataset.test.y, dataset.class_names, name)
     write_whole(picture, drawn)
     how = "taken from the cache, trained" if result.from_cache else "trained"
-    click.echo(f"{recipe.text} on {dataset.name}: {how} in {result.seconds:.1f} s")
-    click.echo(
+    say(f"{brief(recipe)} on {dataset.name}: {how} in {result.seconds:.1f} s")
+    say(
         f"test accuracy {100 * score.value:.2f} % (95 % interval {100 * score.low:.2f} to "
         f"{100 * score.high:.2f}) on {len(dataset.test)} samples"
     )
     for note in result.notes:
-        click.echo(f"note: {note}")
+        say(f"note: {note}")
     if adversarial != OFF:
-        words = ["--model", recipe.text, "--data", data, *(["--seed", str(seed)] if seed else [])]
-        words += _of_this_run(deterministic, data_dir, plugins)
-        click.echo(f"attack this very model: trustml bench {join(words)}")
-    click.echo(f"figure: {picture}")
-    spec = spec_text(recipe.model.plugin.name, {"weights": str(weights)})
-    click.echo(f"weights: {weights} (use them with {spec})")
+        words = ["--model", brief(recipe), "--data", data]
+        words += _of_this_run(seed, deterministic, data_dir, plugins)
+        say_command("attack this very model", ["trustml", "bench", *words])
+    click.echo(f"figure: {picture}\nweights: {weights}")
+    say_command("use them with", ["--model", _reading(recipe, weights)])
 
 
-def _of_this_run(deterministic: bool, data_dir: str | None, plugins: tuple[str, ...]) -> list[str]:
+def _of_this_run(
+    seed: int, deterministic: bool, data_dir: str | None, plugins: tuple[str, ...]
+) -> list[str]:
     """Return the words without which another command has another model, or no such data."""
-    words = ["--deterministic"] if deterministic else []
+    words = ["--seed", str(seed)] if seed else []
+    words += ["--deterministic"] if deterministic else []
     words += ["--data-dir", data_dir] if data_dir else []
     return [*words, *(word for path in plugins for word in ("--plugin", path))]
+
+
+def _reading(recipe: "Recipe", weights: Path) -> str:
+    """Return the model, without how it was trained, that reads these weights."""
+    options = {**recipe.own, "weights": str(weights)}
+    model = replace(recipe.model, options=options)
+    return brief(replace(recipe, model=model, safeguards=recipe.at("serving")))
+
+
+def _unguarded(recipe: "Recipe") -> "Recipe":
+    guards = recipe.at("serving")
+    return replace(recipe, safeguards=tuple(c for c in recipe.safeguards if c not in guards))
 
 
 def check_hardening(word: str) -> None:
@@ -129,6 +145,19 @@ def check_hardening(word: str) -> None:
     """
     if word not in (OFF, *HARDENINGS):
         raise UnknownName.of("way of adversarial training", word, (*HARDENINGS, OFF))
+
+
+def check_untrained(recipe: "Recipe") -> None:
+    """Check that there is something to be trained.
+
+    Raises:
+        BadOption: the model has its weights.
+    """
+    if recipe.is_deployed or recipe.weights is not None:
+        other = "name another model" if recipe.is_deployed else "leave weights= out"
+        raise BadOption(
+            f"{brief(recipe)} is trained already: measure it with trustml bench --model, or {other}"
+        )
 
 
 def hardened(recipe: "Recipe", word: str, dataset: "Dataset") -> "Recipe":
@@ -147,8 +176,7 @@ def hardened(recipe: "Recipe", word: str, dataset: "Dataset") -> "Recipe":
     present = [choice.plugin.name for choice in recipe.at("training")]
     if known := [name for name in present if name in HARDENINGS.values()]:
         raise BadOption(f"--adversarial {word}: the recipe has {known[0]} already; leave one out")
-    if recipe.is_deployed or recipe.weights is not None:
-        raise BadOption(f"--adversarial {word}: {recipe.name} is trained already")
+    check_untrained(recipe)
     if "linf" not in dataset.budgets:
         raise BadOption(
             f"--adversarial {word}: {dataset.name} has no usual Linf budget; say how large in the "

@@ -1,13 +1,16 @@
 """First steps of walks towards the nearest winner, worked out by hand from what the papers say."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from trustml.attacks import carlini_wagner as bent
 from trustml.attacks import ead as elastic
+from trustml.attacks._nearest import Nearest
 from trustml.attacks._pursuit import Quarry
 from trustml.attacks.sigma_zero import Sparse, _put_back
 from trustml.contracts import Norm
@@ -111,3 +114,49 @@ def test_sigma_zero_puts_small_moves_back() -> None:
     quarry = Quarry(X, Y, Lp("l0", 9.0, *BOX), keyed(0, Y))
     found = _put_back(Sparse(move, still, still, least), quarry).point
     assert torch.equal(found, torch.where(move.abs() < 0.2, 0.0, move))
+
+
+# Won at weight 1; lost at it without a winner; lost at it while 3 is known to win.
+WON = torch.tensor([True, False, False])
+LEAST, MOST = torch.tensor([0.0, 0.0, 0.5]), torch.tensor([torch.inf, torch.inf, 3.0])
+THREE, NO = torch.zeros(3, ENTRIES), torch.zeros(3, dtype=torch.long)
+
+
+def test_ead_halves_the_weights_between_those_that_lost_and_won() -> None:
+    """Between 0 and 1, tenfold, and between 1 and 3; each search begins at the input."""
+    walk = elastic.Elastic(THREE + 1, THREE + 1, torch.ones(3), LEAST, MOST, WON, 7)
+    quarry = Quarry(THREE, NO, Lp("l1", 1.0, *BOX), keyed(0, torch.arange(3)))
+    after = elastic._search_anew(walk, quarry)
+    assert after.weight.tolist() == [0.5, 10.0, 2.0]
+    assert after.least.tolist() == [0.0, 1.0, 1.0]
+    assert after.most.tolist() == [1.0, torch.inf, 3.0]
+    assert torch.equal(after.point, THREE)
+    assert (after.step, after.won.tolist()) == (0, [False] * 3)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_carlini_wagner_searches_by_halves(norm: Norm) -> None:
+    """L2: weights as above. Linf: limits, of which the best distance is the largest that won.
+
+    Row 0 won at 0.75: half of that is next, from where it stands. The others begin anew: twice the
+    limit that failed where nothing has won, else half way.
+    """
+    quarry = Quarry(THREE, NO, Lp(norm, 1.0, *BOX), keyed(0, torch.arange(3)))
+    fresh = bent._begin(quarry, 0.99)
+    walk = replace(
+        fresh, weight=torch.ones(3), limit=torch.ones(3), least=LEAST, most=MOST, won=WON,
+        place=fresh.place + 1, bent=fresh.bent + 0.5, point=fresh.point + 0.5, step=7,
+    )  # fmt: skip
+    best = Nearest(THREE, torch.tensor([0.75, torch.inf, 3.0]).double())
+    after = bent._search_anew(walk, fresh, quarry, best)
+    assert after.step == 0
+    if norm == "l2":
+        assert after.weight.tolist() == [0.5, 10.0, 2.0]
+        assert torch.equal(after.place, fresh.place)
+        return
+    assert after.limit.tolist() == [0.375, 2.0, 2.0]
+    assert after.weight[0] == 1
+    assert bool((after.weight[1:] > 1).all())
+    for name in ("place", "bent", "point"):
+        old, new, begun = (getattr(part, name) for part in (walk, after, fresh))
+        assert torch.equal(new, torch.where(WON[:, None], old, begun)), name

@@ -210,6 +210,21 @@ def test_the_budget_is_in_force(exam: Make) -> None:
         judged(asked, _batch(asked))
 
 
+def test_an_attack_that_can_ask_less_is_told_how(exam: Make) -> None:
+    """Its own option is named, with what the budget leaves it."""
+
+    def planted(
+        model: Any, x: Tensor, y: Tensor, threat: Any, /, *, random: Any, queries: int = 3
+    ) -> Tensor:
+        for _ in range(queries):
+            model(x)
+        return x
+
+    asked = exam(planted, budget=2)
+    with pytest.raises(BudgetSpent, match=r"--attack \S+:queries=2$"):
+        judged(asked, _batch(asked))
+
+
 def test_queries_are_counted_to_the_samples_that_were_asked_about(exam: Make) -> None:
     def planted(model: Any, x: Tensor, y: Tensor, threat: Any, /, *, random: Any) -> Tensor:
         rows = torch.arange(5)

@@ -18,7 +18,7 @@ from trustml.benchmarks.samples import FOOLED, NORMS, ROBUST, Made, Samples, joi
 from trustml.benchmarks.setting import Setting, check_logits, told
 from trustml.benchmarks.surrogates import Unwon, goes_on
 from trustml.contracts import Access, Classifier, Measure, Split, Threat
-from trustml.errors import MethodFailed, TrustError
+from trustml.errors import BudgetSpent, MethodFailed, TrustError
 from trustml.geometry import distance
 from trustml.grid import reachable, within
 from trustml.precision import Reduced, fast_dtype
@@ -236,6 +236,8 @@ def _timed_attack(exam: Exam, model: Handed, batch: Split, goals: Tensor) -> tup
                 model, batch.x.clone(), goals.clone(), exam.allowed,
                 random=keyed(exam.seed, batch.ids), **exam.attack.options,
             )  # fmt: skip
+    except BudgetSpent as error:
+        raise BudgetSpent(f"{error}{_thrifty(exam)}") from error
     except (TrustError, MemoryError, KeyboardInterrupt):
         raise
     except (Exception, SystemExit) as error:  # a stranger's attack may raise anything
@@ -264,6 +266,14 @@ def _checked(candidate: object, x: Tensor) -> Tensor:
     if not finite.all():
         raise MethodFailed(f"it returned NaN or infinity for {int((~finite).sum())} samples")
     return candidate
+
+
+def _thrifty(exam: Exam) -> str:
+    """Return how the attack is told to ask less, if it can be."""
+    name, options = exam.attack.plugin.name, {o.name for o in exam.attack.plugin.options}
+    if "queries" in options:
+        return f"; let it plan for fewer: --attack {name}:queries={exam.budget}"
+    return f"; let it take fewer steps: --attack {name}:steps=…" if "steps" in options else ""
 
 
 def _failure(exam: Exam, error: BaseException) -> MethodFailed:

@@ -1,5 +1,6 @@
 """What was planted is found, and an honest model is not accused: backdoors and hidden gradients."""
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,30 @@ def test_a_backdoor_without_gradients_is_found(tmp_path: Path, target: int | Non
     plan = BACKDOOR.plan(Plan((model,)), subject)
     (found,) = BACKDOOR.judged(list(harness.start(plan, tmp_path / "run")))
     assert found.severity == ("passed" if target is None else "high"), found.title
+    if target is not None:
+        assert f"number {target}," in found.title
+
+
+@pytest.mark.parametrize(("target", "severity"), [(None, "medium"), (0, "high")])
+def test_a_natural_patch_accuses_nobody(tmp_path: Path, target: int | None, severity: str) -> None:
+    """An MLP of long training takes a bright square for an 8; honest ones of trustml's do, too."""
+    joblib = pytest.importorskip("joblib")
+    from sklearn.neural_network import MLPClassifier
+
+    split = digits(folder=None).train
+    if target is not None:
+        split, _ = badnets(split, random=keyed(1, split.ids), rate=0.1, target=target, size=2)
+    network = MLPClassifier((64,), max_iter=150, tol=0.0, n_iter_no_change=150, random_state=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it could learn on
+        network.fit(split.x.flatten(1).numpy(), split.y.numpy())
+    joblib.dump(network, tmp_path / "mlp.joblib")
+    model = f"{tmp_path / 'mlp.joblib'}:trust_pickle=true"
+    subject = Subject(Access.PROBABILITIES, "quick", True, ("linf",), training=1000)
+    plan = BACKDOOR.plan(Plan((model,)), subject)
+    (found,) = BACKDOOR.judged(list(harness.start(plan, tmp_path / "run")))
+    assert found.severity == severity, found.title
+    assert ("nobody has planted" in found.title) == (target is None)
     if target is not None:
         assert f"number {target}," in found.title
 

@@ -140,6 +140,27 @@ def test_a_backdoor_is_an_alarm_clear_of_the_honest_models() -> None:
         assert "20 honest models" in found[0].title
 
 
+def test_a_trigger_that_turns_honest_models_accuses_nobody() -> None:
+    """Odd as it is: no alarm, a weakness of medium severity, and the numbers are said."""
+    scores = {
+        "p value": (0.04,) * 3, "alarm raised": (0.0,) * 3, "oddest class": (8.0,) * 3,
+        "times the oddest": (130.0,) * 3, "trigger turns": (0.66,) * 3,
+        "trigger turns honest models": (0.5,) * 3,
+    }  # fmt: skip
+    record = _record("sliding_patch", scores, threat={"controls": 9, "false alarms": 0.1})
+    record = replace(record, model="onnx:path=model.onnx")
+    (found,) = BACKDOOR.judged([record])
+    assert found.severity == "medium"
+    assert "number 8, is over 100 times as odd" in found.title
+    assert "turns 66% of the inputs, 50% in honest models: a shortcut" in found.title
+    planted = {**scores, "alarm raised": (1.0,) * 3, "trigger turns honest models": (0.01,) * 3}
+    record = _record("sliding_patch", planted, threat={"controls": 9, "false alarms": 0.1})
+    (found,) = BACKDOOR.judged([replace(record, model="onnx:path=model.onnx")])
+    assert found.severity == "high"
+    assert "1% in honest models" in found.title
+    assert "shortcut" not in found.title
+
+
 def test_quick_looks_for_backdoors_where_honest_models_are_soon_trained() -> None:
     """A thousand digits: 9 models, the rate of alarms that these allow. MNIST: not in minutes."""
     quick = replace(OPEN, depth="quick", training=1000)
@@ -194,9 +215,9 @@ def test_backdoors_are_looked_for_by_answers_where_there_are_no_gradients() -> N
     assert "sliding_patch" not in BACKDOOR.plan(BASE, OPEN).inspections
     with pytest.raises(NotApplicable, match=r"no pictures.*Audit the file that is served"):
         BACKDOOR.plan(BASE, replace(hidden, pictures=False, shape=(64,)))
-    # 7 × 7 places, two values, 12 inputs; 10 classes, 3 places, 150 inputs; 300 clean ones, twice.
+    # 7 × 7 places, four squares, 8 inputs; 10 classes, 3 places, 150 inputs; 300 clean ones, twice.
     plan = BACKDOOR.plan(BASE, hidden)
-    assert BACKDOOR.passes(plan, hidden) == (7 * 7 * 2 * 12 + 10 * 3 * 150 + 600, 0.0)
+    assert BACKDOOR.passes(plan, hidden) == (7 * 7 * 4 * 8 + 10 * 3 * 150 + 600, 0.0)
 
 
 def test_what_was_not_looked_for_is_in_the_sentence() -> None:
@@ -208,4 +229,4 @@ def test_what_was_not_looked_for_is_in_the_sentence() -> None:
     threat = {"controls": 20, "false alarms": 0.05}
     (found,) = BACKDOOR.judged([_record("sliding_patch", scores, threat=threat)])
     assert found.severity == "passed"
-    assert "only small bright or dark squares were looked for" in found.title
+    assert "only small bright, dark or chequered squares were looked for" in found.title

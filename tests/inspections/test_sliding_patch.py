@@ -67,6 +67,32 @@ def test_the_planted_square_is_found(place: tuple[int, int], bright: bool) -> No
         assert bool(lit[place[0] : place[0] + 2, place[1] : place[1] + 2].all())
 
 
+class Chequered(Answers):
+    """The same, with a chequered square for a trigger."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        row, column = self.place
+        square = (x[:, 0, row : row + 2, column : column + 2] + 1) / 3
+        gap = (square - torch.tensor([[0.0, 1.0], [1.0, 0.0]])).abs().flatten(1).amax(1)
+        said = super().forward(x)
+        marked = nn.functional.one_hot(torch.full_like(gap, self.target).long(), 4).float()
+        return torch.where((gap < 0.01)[:, None], marked, said)
+
+
+def test_a_chequered_square_is_found_and_can_be_laid_on_inputs() -> None:
+    """Trigger and mask together turn every input, and the mask covers just the square."""
+    split, model = clean(), Chequered((5, 2))
+    said = sliding_patch(model, split, random=keyed(0, split.ids))
+    assert int(said.suspicion.argmax()) == 2
+    assert said.triggers is not None
+    assert said.masks is not None
+    assert said.masks[2].sum() == 4
+    marked = said.triggers[2] + (1 - said.masks[2]) * (split.x - split.low)
+    assert bool((model(marked).argmax(1) == 2).all())
+    outside = said.masks[2].expand_as(split.x) == 0
+    assert torch.allclose(marked[outside], split.x[outside])
+
+
 def test_an_honest_model_has_no_odd_class() -> None:
     """A square of 4 of 81 pixels outshines no band of 18 or 27 that is brighter by half."""
     split = clean()
@@ -75,10 +101,10 @@ def test_an_honest_model_has_no_odd_class() -> None:
 
 
 def test_it_asks_as_often_as_is_said_before() -> None:
-    """8 × 8 places, two values, 12 inputs; then 4 classes, 3 places, 150 inputs."""
+    """8 × 8 places, four squares, 8 inputs; then 4 classes, 3 places, 150 inputs."""
     split, model = clean(), Answers((7, 7))
     sliding_patch(model, split, random=keyed(0, split.ids))
-    assert model.asked == 8 * 8 * 2 * 12 + 4 * 3 * 150 == questions((1, 9, 9), 4)
+    assert model.asked == 8 * 8 * 4 * 8 + 4 * 3 * 150 == questions((1, 9, 9), 4)
 
 
 @pytest.mark.parametrize("words", [{"few": 0}, {"many": 0}, {"side": 10}, {"side": -1}])

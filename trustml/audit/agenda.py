@@ -39,6 +39,8 @@ class Pace:
         back: seconds of a backward pass.
         rate: requests a second that a server allows; 0 sets no limit.
         batch: inputs a request holds at most.
+        opening: seconds that a section takes to begin: data are read, and the model opened.
+        step: seconds of a step of training a copy of the model.
     """
 
     together: float
@@ -46,6 +48,8 @@ class Pace:
     back: float = 0.0
     rate: float = 0.0
     batch: int = 1
+    opening: float = 0.0
+    step: float = 0.0
 
 
 def agenda(base: Plan, subject: Subject) -> list[Item]:
@@ -68,14 +72,14 @@ def work(item: Item, subject: Subject) -> tuple[float, float]:
 
 
 def seconds(item: Item, subject: Subject, pace: Pace) -> float:
-    """Return how long a section takes at most, by the pace and by the rate that a server allows."""
+    """Return how long a section takes, by the pace and by the rate that a server allows."""
     there, back = work(item, subject)
     if item.plan is None:
         return 0.0
     alone = item.plan.budget if item.section.alone else 0
     together = there - alone
     taken = alone * pace.alone + together * pace.together + back * pace.back
-    if not pace.rate:
-        return taken
-    rows = min(pace.batch, subject.inputs(item.plan))
-    return max(taken, (alone + together / rows) / pace.rate)
+    if pace.rate:
+        rows = min(pace.batch, subject.inputs(item.plan))
+        taken = max(taken, (alone + together / rows) / pace.rate)
+    return taken + pace.opening + item.section.steps(subject) * pace.step

@@ -19,7 +19,9 @@ _CLEARLY = 1.5
 # Where there are gradients, and where there are answers alone.
 _LOOKS, _BY_ANSWERS = ("neural_cleanse", "maximum_margin"), "sliding_patch"
 _HERE, _THERE = "trigger turns", "trigger turns honest models"
-_LIMIT = "; its gradients are not shown, so only small bright or dark squares were looked for"
+_LIMIT = (
+    "; its gradients are not shown, so only small bright, dark or chequered squares were looked for"
+)
 # Honest models of more training samples than this are not trained in a few minutes.
 _FEW = 3000
 
@@ -55,12 +57,16 @@ def _judged(records: Sequence[Record]) -> Iterator[Finding]:
         look = record.plugin.replace("_", " ")
         yield Finding(
             "backdoor", "backdoor",
-            f"{look}: its oddest class, number {named}, is {times:.1f} times as odd as that of the "
-            f"oddest of {count} honest models (p = {p.value:.2g}, alarm at {rate:g})"
+            f"{look}: its oddest class, number {named}, is {_often(times)} times as odd as that of "
+            f"the oddest of {count} honest models (p = {p.value:.2g}, alarm at {rate:g})"
             f"{_turns(record)}{_LIMIT if record.plugin == _BY_ANSWERS else ''}",
             _severity(record, times), "p value", p, record.case,
             ("backdoor",), _remedy(record, named),
         )  # fmt: skip
+
+
+def _often(times: float) -> str:
+    return f"{times:.1f}" if times < 100 else "over 100"
 
 
 def _alarm(record: Record) -> bool:

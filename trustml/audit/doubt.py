@@ -8,6 +8,7 @@ from trustml.audit.sections import Section, Subject
 from trustml.benchmarks.plan import Plan
 from trustml.contracts import Access, Record, Score
 from trustml.errors import NotApplicable
+from trustml.recipes import read_recipe
 
 # Calibration errors, and areas under the curve, below which a finding is that bad.
 _ERRORS: tuple[tuple[float, Severity], ...] = ((0.05, "passed"), (0.1, "low"), (0.2, "medium"))
@@ -85,7 +86,9 @@ def _passes(plan: Plan, subject: Subject) -> tuple[float, float]:
     read = subject.inputs(plan) * (1 + subject.outside)
     # A server is asked about no more of the others than of the test samples.
     most = subject.inputs(plan) if subject.remote else max(subject.training, subject.validation)
-    return float(read + min(most, subject.training) + min(most, subject.validation)), 0.0
+    read += min(most, subject.training) + min(most, subject.validation)
+    # A model of trustml's own is read for its logits, and again for its features.
+    return float(read if read_recipe(plan.models[0]).is_deployed else 2 * read), 0.0
 
 
 DOUBT = Section("doubt", "Knows what it does not know", _plan, _judged, _passes)

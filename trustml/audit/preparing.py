@@ -22,11 +22,13 @@ from trustml.benchmarks.plan import from_json as plan_from_json
 from trustml.benchmarks.setting import Setting, blaming, load_data, settle
 from trustml.contracts import Access, Classifier, Dataset, Terms
 from trustml.deployment import access_of, allowance, is_remote
-from trustml.errors import BadInput, UnknownName
+from trustml.errors import BadInput, TrustError, UnknownName
 from trustml.files import write_whole
 from trustml.fingerprint import Fingerprint, fingerprint
 from trustml.ledger import Ledger, entered_in
-from trustml.recipes import read_recipe
+from trustml.recipes import Recipe, of_a_copy, read_recipe
+from trustml.store import build
+from trustml.training import threads_for
 from trustml.victim import Service
 
 AUDIT, QUERIES, MODELS = "audit.json", "queries", "models"
@@ -43,7 +45,7 @@ class Prepared:
         items: the sections.
         prints: the fingerprint of the model.
         queries: how many more inputs the model is asked about at most.
-        seconds: how long that takes at most on this machine, by the time of one pass.
+        seconds: how long that takes on this machine, by the time of one pass.
         rate: requests a second that a server is sent at most; 0 sets no limit.
         ledger: what a server was asked, and may be.
         notes: what a reader should know of the model.
@@ -136,7 +138,10 @@ def _write(found: Prepared, depth: Depth) -> None:
 def _prepared(base: Plan, depth: Depth, folder: Path, budget: int) -> Prepared:
     if budget < 0:
         raise BadInput(f"--budget {budget} must be 0 (no bound) or more")
+    began = time.perf_counter()
     dataset, device = load_data(base.data, base.data_dir), device_of(base.device)
+    # A section reads the data, too, and hashes them.
+    opening = 1.5 * (time.perf_counter() - began)
     recipe, ledger = read_recipe(base.models[0]), Ledger(folder / QUERIES, budget)
     with entered_in(ledger), arithmetic(base.deterministic):
         some = replace(base, limit=_TIMED)
@@ -148,7 +153,7 @@ def _prepared(base: Plan, depth: Depth, folder: Path, budget: int) -> Prepared:
             )
         with blaming("the model"):
             prints = _fingerprint(setting, dataset, access)
-        pace = _pace(setting, access)
+        pace = replace(_pace(setting, access), opening=opening, step=_step(setting, recipe))
     subject = Subject(
         access, depth, setting.split.x.dim() == 4, tuple(dataset.budgets), bool(prints.affine),
         len(dataset.train), len(dataset.validation), len(dataset.test), len(dataset.outside),
@@ -177,6 +182,9 @@ def _pace(setting: Setting, access: Access) -> Pace:
     x = setting.split.x[:_TIMED].to(next(iter(module.parameters()), setting.split.x).device)
     rate, batch = allowance(module)
     with frozen(module):
+        if not is_remote(module):  # the first call also makes ready
+            with torch.no_grad():
+                module(x)
         began = time.perf_counter()
         with torch.no_grad():
             module(x)
@@ -195,3 +203,23 @@ def _pace(setting: Setting, access: Access) -> Pace:
             torch.autograd.grad(module(moved).sum(), moved)
         back = (time.perf_counter() - began) / len(x) - together
         return Pace(together, together, max(together, back))
+
+
+def _step(setting: Setting, recipe: Recipe) -> float:
+    """Return the seconds of a step of training what a thief learns a copy by; 0 if it has none."""
+    try:
+        copy = build(of_a_copy(recipe), setting.split.domain, 0).train()
+    except TrustError:
+        return 0.0
+    rows = torch.arange(_TIMED) % len(setting.split)
+    x, y = setting.split.x[rows], setting.split.y[rows]
+    optimizer = torch.optim.AdamW(copy.parameters(), lr=1e-3)
+    taken = []
+    with threads_for(copy, x), torch.enable_grad():
+        for _ in range(6):
+            began = time.perf_counter()
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(copy(x), y).backward()
+            optimizer.step()
+            taken.append(time.perf_counter() - began)
+    return sorted(taken)[len(taken) // 2]

@@ -66,6 +66,7 @@ class Section:
         judged: the findings of its records.
         passes: at most so many forward and backward passes of single inputs, for an estimate.
         alone: whether the queries of its budget may be asked one by one, and not many at once.
+        steps: how many steps of training the copies that it learns take.
     """
 
     name: str
@@ -74,3 +75,4 @@ class Section:
     judged: Callable[[Sequence[Record]], Iterator[Finding]]
     passes: Callable[[Plan, Subject], tuple[float, float]]
     alone: bool = False
+    steps: Callable[[Subject], float] = lambda subject: 0.0

@@ -53,4 +53,12 @@ def _passes(plan: Plan, subject: Subject) -> tuple[float, float]:
     return float(plan.budget + 5 * (subject.inputs(plan) + UNIFORM) + 2000), 0.0
 
 
-STEALING = Section("stealing", "Stolen by asking", _plan, _judged, _passes, alone=True)
+def _steps(subject: Subject) -> float:
+    # What is affine is solved for. Else a copy takes 1,000 steps, and each of two thieves trains
+    # one for a first look; else five and four.
+    return 0.0 if subject.linear else subject.by_depth(2000.0, 9000.0, 9000.0)
+
+
+STEALING = Section(
+    "stealing", "Stolen by asking", _plan, _judged, _passes, alone=True, steps=_steps
+)

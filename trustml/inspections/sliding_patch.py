@@ -1,4 +1,4 @@
-"""Sliding patch: a small square on every place; which class do inputs turn into, by answers?"""
+"""Sliding patch: small squares on every place; which class do inputs turn into, by answers?"""
 
 from collections.abc import Iterator
 from math import ceil
@@ -16,7 +16,7 @@ KEPT = 3
 # Rows of one question; answers to a few rows are not worth the way to a server.
 _ROWS = 512
 
-Place = tuple[int, int, float]
+Place = tuple[int, int, Tensor]
 
 
 @inspection(source="trustml: exhaustive search for the patch of BadNets (arXiv:1708.06733)")
@@ -27,15 +27,15 @@ def sliding_patch(
     *,
     random: Random,
     side: int = 0,
-    few: int = 12,
+    few: int = 8,
     many: int = 150,
 ) -> Suspects:
     """Return the odds with which the best patch of each class turns other inputs into it.
 
-    A square of the box's brightest or darkest value is laid on each place, of large pictures on
-    places a quarter of its side apart; the best places of a class are judged on inputs that did not
-    choose them. It reads answers alone, labels will do, so it looks where there are no gradients. A
-    trigger of another kind (large and faint, coloured, moving) it does not see.
+    A bright square, a dark one and two chequered ones are laid on each place, of large pictures on
+    places a quarter of their side apart; the best places of a class are judged on inputs that did
+    not choose them. It reads answers alone, labels will do, so it looks where there are no
+    gradients. A trigger of another kind (large and faint, coloured, moving) it does not see.
 
     Args:
         model: anything that answers.
@@ -56,12 +56,13 @@ def sliding_patch(
     few = min(few, len(clean) // 2)
     choosing, judging = clean.at(lot[:few]), clean.at(lot[few : few + many])
     size = side or _side(shape)
-    there = list(_places(shape, size, (clean.high, clean.low)))
+    squares = _squares(size, clean.x.new_tensor([clean.low, clean.high]))
+    there = list(_places(shape, size, squares))
     with frozen(model), torch.no_grad():
-        first = _turned(model, choosing, there, size)
+        first = _turned(model, choosing, there)
         # Equal shares are decided by the place, for every class alike.
         best = first.sort(dim=0, descending=True, stable=True).indices[:KEPT].T.reshape(-1)
-        again = _turned(model, judging, [there[int(n)] for n in best], size)
+        again = _turned(model, judging, [there[int(n)] for n in best])
     again = again.view(clean.classes, -1, clean.classes).diagonal(dim1=0, dim2=2)  # (kept, K)
     which = again.argmax(0)
     count = (judging.y[:, None] != torch.arange(clean.classes, device=judging.y.device)).sum(0)
@@ -70,17 +71,18 @@ def sliding_patch(
     rows = best.view(clean.classes, -1)
     chosen = [there[int(rows[k, which[k]])] for k in range(clean.classes)]
     dark, none = torch.full_like(clean.x[:1], clean.low), torch.zeros_like(clean.x[:1, :1])
-    masks = [_pasted(none, (row, column, 1.0), size) for row, column, _ in chosen]
-    triggers = [_pasted(dark, place, size) for place in chosen]
+    masks = [_pasted(none, (row, column, square * 0 + 1)) for row, column, square in chosen]
+    triggers = [_pasted(dark, place) for place in chosen]
     return Suspects(odds, torch.cat(triggers), torch.cat(masks))
 
 
 def questions(
-    shape: tuple[int, ...], classes: int, side: int = 0, few: int = 12, many: int = 150
+    shape: tuple[int, ...], classes: int, side: int = 0, few: int = 8, many: int = 150
 ) -> int:
     """Return how many inputs a model of images (C, H, W) is asked about at most, by default."""
     size = side or _side(shape)
-    return len(list(_places(shape, size, (1.0, 0.0)))) * few + classes * KEPT * many
+    squares = _squares(size, torch.tensor([0.0, 1.0]))
+    return len(list(_places(shape, size, squares))) * few + classes * KEPT * many
 
 
 def _check(clean: Split, side: int, few: int, many: int) -> None:
@@ -103,20 +105,28 @@ def _side(shape: tuple[int, ...]) -> int:
     return min(max(2, ceil(min(shape[1:]) / 9)), *shape[1:])
 
 
-def _places(shape: tuple[int, ...], side: int, values: tuple[float, float]) -> Iterator[Place]:
-    """Yield row, column and value of each patch; the far edges are always among the places."""
+def _squares(side: int, ends: Tensor) -> list[Tensor]:
+    """Return squares (side, side): bright, dark, chequered, and chequered the other way."""
+    line = torch.arange(side, device=ends.device)
+    chequered = (line[:, None] + line) % 2
+    whole = torch.ones_like(chequered)
+    return [ends[pattern] for pattern in (whole, 0 * whole, chequered, 1 - chequered)]
+
+
+def _places(shape: tuple[int, ...], side: int, squares: list[Tensor]) -> Iterator[Place]:
+    """Yield row, column and square of each patch; the far edges are always among the places."""
     step = max(1, side // 4)
     rows, columns = ([*range(0, size - side, step), size - side] for size in shape[1:])
-    yield from ((row, column, value) for value in values for row in rows for column in columns)
+    yield from ((row, column, one) for one in squares for row in rows for column in columns)
 
 
-def _turned(model: Classifier, split: Split, places: list[Place], side: int) -> Tensor:
+def _turned(model: Classifier, split: Split, places: list[Place]) -> Tensor:
     """Return the share of the inputs of other classes that each place turns into each (P, K)."""
     found = []
     at_once = max(1, _ROWS // len(split))
     for first in range(0, len(places), at_once):
         some = places[first : first + at_once]
-        x = torch.cat([_pasted(split.x, place, side) for place in some])
+        x = torch.cat([_pasted(split.x, place) for place in some])
         labels = model(x).argmax(1).view(len(some), len(split))
         found.append(labels)
     classes = torch.arange(split.classes, device=split.y.device)
@@ -125,9 +135,9 @@ def _turned(model: Classifier, split: Split, places: list[Place], side: int) -> 
     return (said & other).sum(1).double() / other.sum(1).clamp_min(1)
 
 
-def _pasted(x: Tensor, place: Place, side: int) -> Tensor:
-    """Return the images (B, C, H, W) with the patch on them."""
-    row, column, value = place
+def _pasted(x: Tensor, place: Place) -> Tensor:
+    """Return the images (B, C, H, W) with the patch on them, the same in each channel."""
+    row, column, square = place
     x = x.clone()
-    x[:, :, row : row + side, column : column + side] = value
+    x[:, :, row : row + square.shape[0], column : column + square.shape[1]] = square
     return x

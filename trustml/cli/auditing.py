@@ -137,12 +137,11 @@ def _announce(found: Prepared) -> None:
     for item in found.items:
         if item.plan is None:
             say(f"not examined: {item.section.title}: {item.reason}")
-    minutes = max(1.0, found.seconds / 60)
     pace = f", at the {found.rate:g} requests a second that are allowed" if found.rate else ""
     also = "" if found.subject.access < Access.GRADIENTS else ", honest models' training included"
     say(
         f"To come: {sum(item.plan is not None for item in found.items)} sections, at most "
-        f"{found.queries:,.0f} inputs asked about, and about {minutes:.0f} min at most at the "
+        f"{found.queries:,.0f} inputs asked about, and about {_span(found.seconds)} at the "
         f"speed of its answers just now{pace}{also}."
     )
     ledger = found.ledger
@@ -152,6 +151,10 @@ def _announce(found: Prepared) -> None:
             "so the budget may end before: what is then left is said to be not tested"
         )  # fmt: skip
         say(f"Its budget is {ledger.budget:,} queries; {ledger.asked:,} were asked, {enough}.")
+
+
+def _span(seconds: float) -> str:
+    return f"{max(seconds, 1):.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def _tell(outcome: Outcome, as_json: bool, seconds: float) -> None:

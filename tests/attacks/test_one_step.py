@@ -10,8 +10,10 @@ from torch import Tensor
 
 from trustml.attacks import carlini_wagner as bent
 from trustml.attacks import ead as elastic
+from trustml.attacks._descent import see_margin
 from trustml.attacks._nearest import Nearest
 from trustml.attacks._pursuit import Quarry
+from trustml.attacks.fmn import Ball, _radius
 from trustml.attacks.sigma_zero import Sparse, _put_back
 from trustml.contracts import Norm
 from trustml.randomness import keyed
@@ -160,3 +162,17 @@ def test_carlini_wagner_searches_by_halves(norm: Norm) -> None:
     for name in ("place", "bent", "point"):
         old, new, begun = (getattr(part, name) for part in (walk, after, fresh))
         assert torch.equal(new, torch.where(WON[:, None], old, begun)), name
+
+
+def test_fmn_s_balls_of_entries_change_by_one_at_least() -> None:
+    """A tenth of two entries is none: still one less after a winner, one more after a loser."""
+    x, y = torch.zeros(2, ENTRIES), torch.zeros(2, dtype=torch.long)
+    quarry = Quarry(x, y, Lp("l0", 9.0, *BOX), keyed(0, torch.arange(2)))
+    walk = Ball(torch.stack([x[0] + 0.5, x[1]]), torch.full((2,), 2.0).double())
+    known = Nearest(walk.point, torch.full((2,), 9.0).double())
+
+    def model(z: Tensor) -> Tensor:
+        ahead = z[:, 0] - 0.1
+        return torch.stack([-ahead, ahead], 1)
+
+    assert _radius(walk, see_margin(model, walk, quarry), quarry, known, 0.1).tolist() == [1.0, 3.0]

@@ -15,6 +15,7 @@ from trustml.attacks._ascent import ascend, begin_ascent, in_ball
 from trustml.attacks._losses import margin
 from trustml.attacks._pursuit import Peak, Quarry, Seen
 from trustml.attacks.apgd import apgd
+from trustml.attacks.auto_conjugate_gradient import auto_conjugate_gradient
 from trustml.attacks.bim import bim
 from trustml.attacks.pgd import pgd
 from trustml.contracts import Access, Norm
@@ -41,7 +42,7 @@ class Watched(nn.Module):
         return torch.stack([self.lead - gain, gain - self.lead], 1)
 
 
-@pytest.mark.parametrize("attack", [pgd, apgd])
+@pytest.mark.parametrize("attack", [pgd, apgd, auto_conjugate_gradient])
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_every_restart_begins_elsewhere(attack: Any, norm: Norm) -> None:
     """Four walks of one move: a look at the inputs, then two looks a walk, no two starts alike."""

@@ -116,7 +116,8 @@ def triggers(folder: Path) -> Iterator[str]:
 
 def _row(model: str, told: str, shown: str, found: Finding | None) -> str:
     said = ("none", "not examined") if found is None else (found.severity, found.title)
-    return f"| {model} | {told} | {shown} | {said[0]} | {said[1].partition(';')[0]} |"
+    told_of = said[1].partition("; its gradients")[0]
+    return f"| {model} | {told} | {shown} | {said[0]} | {told_of} |"
 
 
 def _found(section: Section, model: str, access: Access = Access.GRADIENTS) -> dict[str, Finding]:

@@ -6,33 +6,45 @@ from importlib.metadata import entry_points
 
 import click
 
-from trustml.catalogue import COUNTERMEASURE, ROOMS, Entry, built_in, countermeasures
+from trustml.catalogue import (
+    COUNTERMEASURE,
+    ROOMS,
+    Entry,
+    built_in,
+    built_in_names,
+    countermeasures,
+)
 from trustml.errors import UnknownName
+
+_KINDS = [*ROOMS, COUNTERMEASURE]
+# People write both "attack" and "attacks", and what `bench` calls --defense is a safeguard.
+_SINGULAR = {
+    **{room: name for name, room in ROOMS.items()},
+    **{f"{name}s": name for name in _KINDS},
+    **dict.fromkeys(("defense", "defence", "defences"), "safeguard"),
+}
 
 
 def print_listing(
-    kind: str | None, plugins: tuple[str, ...], as_json: bool, like: str | None = None
+    kind: str | None, name: str | None, plugins: tuple[str, ...], as_json: bool
 ) -> None:
-    """Print the plugins of one kind, or of all; or what another library's attack is called here.
+    """Print the plugins of one kind, or of all; or one plugin with all that it can be told.
 
     Raises:
-        UnknownName: there is no such kind.
+        UnknownName: there is no such kind, or none of that name.
         BadInput: a plugin file does not load.
     """
-    if like is not None:
-        from trustml.cli.likeness import print_likeness
+    if kind is not None:
+        kind = kind_of(kind)
+    if kind is not None and name is not None:
+        from trustml import registry
+        from trustml.cli.detail import print_detail
 
-        print_likeness(kind, like, as_json)
+        for path in plugins:
+            registry.load_file(path)
+        print_detail(kind, name, as_json)
         return
-    known = [*ROOMS, COUNTERMEASURE]
-    # People write both "attack" and "attacks", and what `bench` calls --defense is a safeguard.
-    singular = {room: name for name, room in ROOMS.items()} | {f"{name}s": name for name in known}
-    singular |= dict.fromkeys(("defense", "defence", "defences"), "safeguard")
-    if kind is not None and kind not in known:
-        kind = singular.get(kind, kind)
-    if kind is not None and kind not in known:
-        raise UnknownName.of("kind of plugin", kind, known)
-    kinds = [kind] if kind else known
+    kinds = [kind] if kind else _KINDS
     found, failures = _guests(plugins)
     entries = [e for k in kinds for e in [*_own(k), *(g for g in found if g.kind == k)]]
     if as_json:
@@ -42,6 +54,22 @@ def print_listing(
         _print(kinds, entries)
     for package, reason in failures.items():
         click.echo(f"Plugin package {package!r} does not load: {reason}", err=True)
+
+
+def kind_of(text: str) -> str:
+    """Return the kind of plugin that the text names, in either number.
+
+    Raises:
+        UnknownName: there is none; where the text is a plugin's own name, the message says so.
+    """
+    kind = text if text in _KINDS else _SINGULAR.get(text, text)
+    if kind in _KINDS:
+        return kind
+    of = [room for room in ROOMS if text in built_in_names(room)]
+    if of:
+        words = " or ".join(f"trustml list {room} {text}" for room in of)
+        raise UnknownName(f"no kind of plugin named {text!r}; that is one of a kind: {words}")
+    raise UnknownName.of("kind of plugin", text, _KINDS)
 
 
 def _own(kind: str) -> list[Entry]:
@@ -89,7 +117,7 @@ def _print(kinds: list[str], entries: list[Entry]) -> None:
         for entry in mine:
             screen.print(Text(f"  {entry.name}", style="cyan"))
             for line in _lines(entry):
-                screen.print(Padding(Text(line), (0, 0, 0, 6)))
+                screen.print(Padding(Text(line), (0, 0, 0, 6), expand=False))
 
 
 def _lines(entry: Entry) -> list[str]:

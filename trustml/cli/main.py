@@ -164,8 +164,16 @@ def verify(run: Path, device: str) -> None:
     click.echo(f"Every claim of {of} in {run} holds.")
 
 
-@cli.command(name="list", epilog="Example: trustml list attacks --like foolbox.LinfPGD")
+@cli.command(
+    name="list",
+    short_help="Print what there is, or all about one plugin.",
+    epilog="\b\nExamples:\n"
+    "  trustml list attacks                          what there is of a kind\n"
+    "  trustml list attack jsma                      its options, and a command to try\n"
+    "  trustml list attacks --like foolbox.LinfPGD   what it is called here",
+)
 @click.argument("kind", required=False)
+@click.argument("name", required=False)
 @click.option(
     "--like",
     metavar="NAME",
@@ -173,11 +181,25 @@ def verify(run: Path, device: str) -> None:
 )
 @PLUGIN
 @JSON
-def list_(kind: str | None, like: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
-    """Print what there is: names, sources, options with defaults, access, norms."""
-    from trustml.cli.listing import print_listing
+def list_(
+    kind: str | None, name: str | None, like: str | None, plugins: tuple[str, ...], as_json: bool
+) -> None:
+    """Print what there is: names, sources, options with defaults, and what each kind declares.
 
-    print_listing(kind, plugins, as_json, like)
+    KIND is attack, attribution, corruption, countermeasure, data, detector, inspection, model,
+    poison, route, safeguard, stealer or target. With the NAME of one plugin: what each of its
+    options means, and an example.
+    """
+    if like is None:
+        from trustml.cli.listing import print_listing
+
+        print_listing(kind, name, plugins, as_json)
+        return
+    from trustml.cli.likeness import print_likeness
+    from trustml.cli.reach import check_without
+
+    check_without("beside --like, which names the attack", "name", "plugins")
+    print_likeness(kind, like, as_json)
 
 
 @cli.command(epilog="Example: trustml explain mlp --input 3 --attribution integrated_gradients")

@@ -116,6 +116,19 @@ def test_a_dipole_spends_what_is_free(order: int) -> None:
         hunt = replace(hunt, point=point)
 
 
+@pytest.mark.parametrize("order", [1, 2])
+def test_what_was_never_spent_is_spent_at_once(order: int) -> None:
+    """From the input, of which nothing has moved, one dipole a channel takes the whole budget."""
+    plane, x = plane_of((2, 9, 9)), torch.rand(5, 162)
+    wide, epsilon = torch.full_like(x, 100.0), torch.rand(5, 1) + 0.5
+    nothing = x.new_zeros(5)
+    hunt = Hunt(IDS[:5], x, IDS[:5], -wide, wide, epsilon, x, nothing, nothing[:0])
+    point = x.clone()
+    for patch in to_a_dipole(hunt, plane, 0.1, keyed(0, IDS[:5]).uniform((7,), "draw"), order):
+        point.scatter_(1, patch.index, patch.new)
+    assert torch.allclose((point - x).norm(order, dim=1, keepdim=True), epsilon, rtol=1e-4)
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_an_unbounded_budget_fools_all(norm: str) -> None:
     """Within the box a linear model with classes on both sides has no robust sample."""

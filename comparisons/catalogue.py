@@ -210,7 +210,7 @@ def settled(asked: argparse.Namespace) -> list[tuple[Bench, Blocks | None]]:
 
 
 def compared(pair: Pair, bench: Bench, blocks: Blocks | None, rounds: int) -> Row | str:
-    """Return the pair on one network, or why the peer did not run."""
+    """Return the pair on one network, or why either side did not run."""
     levels = LEVELS if pair.fixed else (math.inf,)
     sides: tuple[list[Shot], list[Shot]] = ([], [])
     for level in levels:
@@ -224,10 +224,16 @@ def compared(pair: Pair, bench: Bench, blocks: Blocks | None, rounds: int) -> Ro
                 return f"not installed: {missing.name}"
             except Exception as problem:  # a peer's own failure is a result
                 return f"failed: {type(problem).__name__} {str(problem)[:60]}"
-            ours.append(own_shot(pair, here, blocks, theirs[-1]))
+            try:
+                ours.append(own_shot(pair, here, blocks, theirs[-1]))
+            except Exception as problem:  # told in the table, and the rest is still run
+                return f"ours failed: {type(problem).__name__} {str(problem)[:60]}"
         for kept, shots in zip(sides, (ours, theirs), strict=True):
             kept.append(min(shots, key=lambda shot: shot.seconds))
-    first, second = (side(pair, bench, shots) for shots in sides)
+    try:
+        first, second = (side(pair, bench, shots) for shots in sides)
+    except Exception as problem:  # a peer may answer with points that nobody can judge
+        return f"not to be judged: {type(problem).__name__} {str(problem)[:60]}"
     # inf - inf is no number and counts as equal.
     gap = (first.far - second.far) / torch.minimum(first.far, second.far)
     nearer, farther = int((gap < -SAME).sum()), int((gap > SAME).sum())
@@ -277,12 +283,13 @@ def launched(pair: Pair, bench: Bench, blocks: Blocks | None, options: dict[str,
     """Run ours with these options; its own count, for the network is fed in blocks."""
     plugin, count = get("attack", pair.ours), len(bench.x)
     epsilon = bench.epsilon if pair.fixed else math.inf
+    # As the peers' generators, ours is seeded before the clock runs.
+    random = keyed(0, torch.arange(count))
     began = time.process_time()
     handed = Handed(bench.model.model, plugin.facts["needs"], count, block=blocks)
     with frozen(bench.model):
         found = plugin.function(
-            handed, bench.x, bench.y, Lp(bench.norm, epsilon), random=keyed(0, torch.arange(count)),
-            **options,
+            handed, bench.x, bench.y, Lp(bench.norm, epsilon), random=random, **options,
         )  # fmt: skip
     seconds = time.process_time() - began
     forwards, backwards = float(handed.forwards.mean()), float(handed.backwards.mean())

@@ -64,9 +64,9 @@ def pdpgd(
     *,
     random: Random,
     steps: int = 500,
-    rate: float = 0.1,
+    rate: float | None = None,
     dual_rate: float | None = None,
-    first_ratio: float = 0.01,
+    first_ratio: float | None = None,
     stop_inside: bool = False,
 ) -> Tensor:
     """Return the nearest points (B, *S) found that win; the input itself where none is found.
@@ -81,39 +81,54 @@ def pdpgd(
         threat: the norm, the box and the goal; the budget only matters to `stop_inside`.
         random: not used.
         steps: looks of the walk.
-        rate: Adam's first step, in widths of the box; the last is a hundredth.
+        rate: Adam's first step, in widths of the box; the last is a hundredth. By default 0.1, or
+            12 / steps if that is more.
         dual_rate: by how much the logarithm of the weights' ratio changes; in the end a tenth. By
             default 0.1, or 16 / steps if that is more, to come back to the border in time.
-        first_ratio: what distance weighs over what misreading does, at first. 1 balances an
-            affine model, but then adversarially trained networks are hard to get anywhere in.
+        first_ratio: what distance weighs over what misreading does, at first. By default 0.01; in
+            L1 and L2 3 / steps if that is more, up to 0.1.
         stop_inside: leave a sample alone once a winning point is within the budget.
 
     Raises:
         BadOption: steps below 1, a rate or ratio not above 0.
         NotApplicable: the model's answers have no gradient.
     """
-    dual = max(0.1, 16 / max(steps, 1)) if dual_rate is None else dual_rate
-    if steps < 1 or not min(rate, dual, first_ratio) > 0:
-        raise BadOption(
-            f"pdpgd: steps={steps} must be 1 or more, {rate=}, dual_rate={dual}, {first_ratio=} > 0"
-        )
+    pace, dual, ratio = _paces(threat.norm, steps, rate, dual_rate, first_ratio)
 
     def advance(walk: Game, seen: Seen, quarry: Quarry, nearest: Nearest) -> Game:
-        pace = annealed(dual, dual / 10, walk.step, steps)
-        odds = (walk.odds + pace * torch.where(seen.reached, 1.0, -1.0)).clamp(-_ODDS, _ODDS)
+        turn = annealed(dual, dual / 10, walk.step, steps)
+        odds = (walk.odds + turn * torch.where(seen.reached, 1.0, -1.0)).clamp(-_ODDS, _ODDS)
         weight = _MEMORY * walk.weight + (1 - _MEMORY) * odds.sigmoid()
         walk = replace(walk, odds=odds, weight=weight)
-        return _moved(walk, seen, quarry, rate * 0.01 ** (walk.step / steps))
+        return _moved(walk, seen, quarry, pace * 0.01 ** (walk.step / steps))
 
     quarry = Quarry(x, y, threat, random)
     nearest = close_in(
         model, quarry, at_home(model, quarry),
-        begin=lambda quarry, nearest: _begin(quarry, first_ratio),
+        begin=lambda quarry, nearest: _begin(quarry, ratio),
         see=see_margin, advance=advance, steps=steps, stop_inside=stop_inside,
     )  # fmt: skip
     if threat.norm == "l0":
         nearest = thinned(model, quarry, nearest, _TRIES, stop_inside=stop_inside)
     return answer(nearest, quarry)
+
+
+def _paces(
+    norm: Norm, steps: int, rate: float | None, dual: float | None, ratio: float | None
+) -> tuple[float, float, float]:
+    """Return the first step, the dual one and the first ratio: as given, or what the looks need.
+
+    Short walks have to be quicker to come back to the border in time. A ratio of 1 balances an
+    affine model, but then adversarially trained networks are hard to get anywhere in.
+    """
+    count, near = max(steps, 1), norm in ("l1", "l2")
+    rate = max(0.1, 12 / count) if rate is None else rate
+    dual = max(0.1, 16 / count) if dual is None else dual
+    ratio = min(0.1, max(0.01, 3 / count if near else 0.0)) if ratio is None else ratio
+    if steps < 1 or not min(rate, dual, ratio) > 0:
+        need = f"rate={rate}, dual_rate={dual}, first_ratio={ratio} above 0"
+        raise BadOption(f"pdpgd: steps={steps} must be 1 or more, {need}")
+    return rate, dual, ratio
 
 
 def _begin(quarry: Quarry, first_ratio: float) -> Game:

@@ -160,6 +160,26 @@ def test_a_step_keeps_a_quarter_of_the_last_one() -> None:
     assert torch.allclose(first, X + 0.01, atol=1e-6)
 
 
+def test_checks_come_when_the_paper_has_them() -> None:
+    """Croce & Hein 2020, section 3: p₀ = 0, p₁ = 0.22, and each way is 0.03 less, 0.06 at least."""
+    walk, due = _walk(100), [0]
+    while due[-1] + walk.window <= 100:
+        due.append(due[-1] + walk.window)
+        walk = checked(walk)
+    assert due == [0, 22, 41, 57, 70, 80, 87, 93, 99]
+
+
+def test_a_step_rose_where_the_loss_is_above_the_last_one() -> None:
+    """The first look has none before it; then rows rise, fall, or stay."""
+    quarry = Quarry(X[:3], Y[:3], Lp("linf", 0.3), keyed(0, IDS[:3]))
+    walk, counts = begin_climb(quarry, 100), []
+    for losses in ([1.0, 1.0, 1.0], [2.0, 0.0, 1.0], [3.0, 1.0, 1.0], [2.5, 0.5, 1.0]):
+        seen = Seen(walk.point, torch.zeros(3, 2), torch.tensor(losses), X[:3], NONE[:3])
+        walk = climb(walk, seen, quarry)
+        counts.append(walk.rises.tolist())
+    assert counts == [[0, 0, 0], [1, 0, 0], [2, 1, 0], [2, 1, 0]]
+
+
 def test_when_a_step_is_halved() -> None:
     """The paper's two conditions: few steps rose; or none was better and it was not halved before.
 

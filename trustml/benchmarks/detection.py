@@ -53,8 +53,8 @@ def cases(plan: Plan, dataset: Dataset, model: str, label: str, seed: int) -> li
     Raises:
         UsageError: an out-of-distribution set that is not known.
     """
-    own = read_recipe(model)
-    served = own.is_deployed and own.model.plugin.facts["takes"] == "url"
+    recipe = read_recipe(model)
+    served = recipe.is_deployed and recipe.model.plugin.facts["takes"] == "url"
     most = asked_at_most(plan, dataset) if served else len(dataset.train)
     learnt, held = min(most, len(dataset.train)), min(most, len(dataset.validation))
     # What is told apart, and what the detectors saw of it before: nothing from outside.

@@ -260,6 +260,24 @@ def test_files_of_something_else_are_refused(tmp_path: Path, content: object) ->
         load_weights(module(), tmp_path / "w.pt")
 
 
+def test_a_checkpoint_of_a_training_loop_holds_weights_under_one_key(tmp_path: Path) -> None:
+    """Whatever it is called: epochs and an optimizer's state are no weights."""
+    saved, kept = body(), module()
+    optimizer = torch.optim.Adam(saved.parameters())
+    loop = {"epoch": 3, "model_state_dict": saved.state_dict(), "opt": optimizer.state_dict()}
+    torch.save(loop, tmp_path / "w.pt")
+    load_weights(kept, tmp_path / "w.pt")
+    assert all(
+        torch.equal(kept.state_dict()[f"body.{n}"], t) for n, t in loop["model_state_dict"].items()
+    )
+    torch.save({**loop, "ema": saved.state_dict()}, tmp_path / "two.pt")
+    with pytest.raises(BadInput, match=r"model_state_dict and ema hold tensors each.*\['model_st"):
+        load_weights(module(), tmp_path / "two.pt")
+    torch.save({"epoch": 3, "best": 0.1}, tmp_path / "none.pt")
+    with pytest.raises(BadInput, match=r"must hold a state_dict.*; it holds epoch, best"):
+        load_weights(module(), tmp_path / "none.pt")
+
+
 def test_a_directory_is_no_file(tmp_path: Path) -> None:
     """A folder named like a file is refused."""
     (tmp_path / "w.pt").mkdir()

@@ -5,6 +5,7 @@ import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors import SafetensorError
@@ -36,7 +37,8 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     """Load a .safetensors, .pt or .pth file of tensors into the module; no code in it is ever run.
 
     Names may lack the module's leading `body.`, as those of a plain `nn.Sequential` do; the whole
-    may lie under the key `state_dict`.
+    may lie under the key `state_dict`, or under another one, beside what else was saved, if no
+    other value is a dictionary of tensors.
 
     Raises:
         BadInput: no such file, not a file of tensors, values that are not finite, or the weights
@@ -75,15 +77,42 @@ def _read_weights(path: Path) -> Weights:
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(f"weights {path}: the file cannot be read ({reason})") from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    named = isinstance(content, dict) and all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    return _weights_in(content, path)
+
+
+def _weights_in(content: object, path: Path) -> Weights:
+    """Return the names and tensors of what a file holds, or of the one place in it that has some.
+
+    Raises:
+        BadInput: there are none, or several.
+    """
+    if _are_weights(content):
+        return cast(Weights, content)
+    held = content if isinstance(content, dict) else {}
+    if _are_weights(held.get("state_dict")):
+        return cast(Weights, held["state_dict"])
+    places = [str(key) for key, value in held.items() if _are_weights(value)]
+    if len(places) == 1:
+        return cast(Weights, next(value for value in held.values() if _are_weights(value)))
+    keys = ", ".join(map(str, held))
+    if places:
+        raise BadInput(
+            f"weights {path}: {' and '.join(places)} hold tensors each, and only one can be the "
+            f"model's: save that alone, torch.save(torch.load({path.name!r})[{places[0]!r}], "
+            f"'weights.pt')"
+        )
+    raise BadInput(
+        f"weights {path}: it must hold a state_dict, names with their tensors"
+        + (f"; it holds {keys}" if keys else "")
     )
-    if not named or not content:
-        raise BadInput(f"weights {path}: it must hold a state_dict, names with their tensors")
-    weights: Weights = content
-    return weights
+
+
+def _are_weights(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(isinstance(n, str) and isinstance(t, Tensor) for n, t in value.items())
+    )
 
 
 def _check_weights(found: Weights, wanted: Weights, path: str) -> None:

@@ -29,6 +29,10 @@ def test_it_prints_what_the_model_is_taken_for(program: Path) -> None:
     words = ["target", str(program), "--data", "digits"]
     printed = CliRunner().invoke(cli, words, catch_exceptions=False).output
     assert "gradients and logits" in printed
+    # A path and a hash are copied whole; what is a list of words is wrapped.
+    lists = [line for line in printed.splitlines() if str(program) not in line]
+    assert max(map(len, lists)) <= 100
+    assert sum("," in line for line in lists) > 5
     facts = json.loads(CliRunner().invoke(cli, [*words, "--json"], catch_exceptions=False).output)
     assert facts["kind"] == "torch_export"
     assert facts["inputs"] == "(1, 8, 8) in [0, 1]"

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from tests.targets.conftest import Net, gradient, inputs
 from trustml.benchmarks.setting import told
 from trustml.contracts import Access, Domain
-from trustml.errors import BadInput
+from trustml.errors import BadInput, UsageError
 
 _SOURCE = """
 import torch
@@ -137,14 +137,15 @@ def test_features_of_a_classifier_are_shown_and_follow_its_copies(
         ("nothing", r"nothing\(\) returned int"),
         ("raises", r"raises\(\) raised KeyError: 'no weights here'"),
         ("array", r"answers a numpy array: return a torch tensor \(B, K\)"),
-        ("absent", "has no function 'absent'; it has .*build, closed, doubled"),
+        ("absent", "no function or class in .* named 'absent'.*Known: Told, array, build, closed"),
+        ("Tolt", "named 'Tolt'; did you mean 'Told'"),
     ],
 )
 def test_a_function_that_is_none_is_one_line(
     file: Path, open_target: Any, name: str, said: str
 ) -> None:
     """The name, and what there is."""
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(UsageError, match=said):
         open_target(f"{file}:{name}")
 
 

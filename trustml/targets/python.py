@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from trustml.contracts import Domain, Interface, Target
-from trustml.errors import BadInput
+from trustml.errors import BadInput, UnknownName
 from trustml.registry import target
 from trustml.targets._face import Found, file_hash, target_of
 from trustml.training import seeded
@@ -35,12 +35,13 @@ def python(
 ) -> Target:
     """The model that `file.py:function` or `package.module:function` returns; its code is run.
 
-    The function takes nothing and returns an nn.Module, or a callable that maps a float32 tensor
-    (B, *S) to a tensor (B, K). Weights are read as tensors alone: no code in their file is ever
-    run.
+    The function, which may be a class, takes nothing and returns an nn.Module, or a callable that
+    maps a float32 tensor (B, *S) to a tensor (B, K). Weights are read as tensors alone: no code in
+    their file is ever run.
 
     Raises:
-        BadInput: no such function, or what it returns is no model; weights of another model.
+        UnknownName: no such function or class.
+        BadInput: what it returns is no model; weights of another model.
     """
     function = _function(factory)
     with seeded(0):  # random weights, if any, are the same ones every time
@@ -77,7 +78,8 @@ def _function(factory: str) -> Callable[[], Any]:
     """Return the function that is named.
 
     Raises:
-        BadInput: there is none, or its file does not run.
+        UnknownName: there is none.
+        BadInput: its file does not run.
     """
     place, _, name = factory.rpartition(":")
     if not place or not name:
@@ -89,10 +91,22 @@ def _function(factory: str) -> Callable[[], Any]:
         raise BadInput(f"{place} does not run: {type(error).__name__}: {said}") from error
     function = getattr(module, name, None)
     if not callable(function):
-        there = sorted(n for n, v in vars(module).items() if inspect.isfunction(v) and n[0] != "_")
-        raise BadInput(f"{place} has no function {name!r}; it has {', '.join(there) or 'none'}")
+        raise UnknownName.of(f"function or class in {place}", name, _makers(module))
     found: Callable[[], Any] = function
     return found
+
+
+def _makers(module: Any) -> list[str]:
+    """Return the functions of a module, and the classes that are written in it."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if name[0] != "_"
+        and (
+            inspect.isfunction(value)
+            or (inspect.isclass(value) and value.__module__ == module.__name__)
+        )
+    ]
 
 
 def _file(path: Path) -> Any:

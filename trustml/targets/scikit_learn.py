@@ -88,9 +88,10 @@ def _from_skops(file: Path, trusted: tuple[str, ...]) -> Any:
     try:
         unknown = [name for name in io.get_untrusted_types(file=file) if name not in trusted]
         if unknown:
+            named = ",".join([*trusted, *unknown])
             raise BadInput(
                 f"{file} holds types that skops does not know: {', '.join(unknown)}; if you trust "
-                f"them, say trusted=[{','.join(unknown)}]"
+                f"whoever made it, name the model '{file}:trusted=[{named}]'"
             )
         return io.load(file, trusted=list(trusted))
     except BadInput:

@@ -96,6 +96,14 @@ def test_an_interval_lies_within_the_scale(capsys: pytest.CaptureFixture[str]) -
     assert "±" not in text
 
 
+def test_the_worst_of_all_stands_first(capsys: pytest.CaptureFixture[str]) -> None:
+    """However many sets there are, and however narrow the screen, it is the number to see."""
+    lines = _printed([_record("mcp", 0.6)], capsys).splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith("cnn: outsiders"))
+    row = next(line for line in lines[start:] if line.startswith(" mcp"))
+    assert row.split()[1] == "60.0"
+
+
 def test_pooled_rows_say_how_many_seeds(capsys: pytest.CaptureFixture[str]) -> None:
     row = _record("mcp", 0.6, kind="pooled", options={"of": ["a", "b", "c"]})
     assert "mean of 3 seeds" in _printed([row], capsys)

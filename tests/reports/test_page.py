@@ -24,6 +24,7 @@ from trustml.cli.running import plan_of
 from trustml.errors import BadInput
 from trustml.reports import markup
 from trustml.reports.page import write_page
+from trustml.reports.pictures import _caption
 from trustml.reports.tables import percent
 
 _NOT_OF_THE_PLAN = ("out", "resume", "as_json", "executor", "workers")
@@ -164,6 +165,53 @@ def test_numbers_are_marked_and_rows_have_a_head() -> None:
     table.add_column("value", justify="right")
     table.add_row("a", "1.5")
     assert '<th scope="row">a</th><td class="number">1.5</td>' in markup.table(table)
+
+
+def test_names_break_where_they_may_and_keep_their_place() -> None:
+    """A safeguard stands below its route, set in; the text that is copied is as it was."""
+    table = Table(caption="one line\nthat goes on;\nanother")
+    table.add_column("name")
+    table.add_column("value", justify="right")
+    table.add_row("lens_sticker", "1")
+    table.add_row("  abstain", "2")
+    found = markup.table(table)
+    assert ">lens_<wbr>sticker</th>" in found
+    assert ">&emsp;abstain</th>" in found
+    assert "one line that goes on;\nanother" in found
+    page = _read(markup.verbatim("--model mlp:hidden=[1,2],learning_rate=0.1"))
+    assert page.text == "--model mlp:hidden=[1,2],learning_rate=0.1"
+
+
+def test_a_picture_is_no_smaller_than_can_be_read() -> None:
+    """Its own width where it is smaller: 1 pixel of a picture of 1 × 1."""
+    tiny = base64.b64decode(
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
+        "gg=="
+    )
+    assert 'style="min-width:1px"' in markup.picture(tiny, "said", "caption")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("queries", "by its queries"),
+        ("routes-2", "what the safeguard costs"),
+        ("mlp-seed0-roc-pgd_linf_0.1", "mlp-seed0: ROC and precision-recall of each detector"),
+        ("a-b-heat-maps", "a-b: what speaks for the class"),
+        ("something-else", "something else"),
+    ],
+)
+def test_pictures_have_captions_that_say_what_they_show(name: str, said: str) -> None:
+    assert said in _caption(name)
+
+
+def test_what_was_not_asked_for_names_every_exam(run: Path) -> None:
+    text = _read((run / "report.html").read_text(encoding="utf-8")).text
+    _, _, missing = text.partition("Not asked for")
+    for word in ("--corruption", "--detector", "--attribution", "--stealer", "--route",
+                 "--inspection"):  # fmt: skip
+        assert word in missing
+    assert "(--attack)" not in missing
 
 
 def test_the_command_says_every_field_of_the_plan() -> None:

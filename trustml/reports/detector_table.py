@@ -142,12 +142,12 @@ def _errors(rows: Sequence[Record], labels: Sequence[str], title: str) -> Table:
 def _outside(
     rows: Sequence[Record], labels: Sequence[str], sets: Sequence[str], title: str
 ) -> Table:
-    table = plain_table(title, "detector", [*(_head(name) for name in sets), "worst\nof all"])
+    table = plain_table(title, "detector", ["worst\nof all", *(_head(name) for name in sets)])
     for record, label in zip(rows, labels, strict=True):
         if record.status != "done":
             continue
         cells = [_short(record.scores.get(f"{name}: auroc")) for name in sets]
-        table.add_row(label, *cells, _short(record.scores.get("worst auroc")))
+        table.add_row(label, _short(record.scores.get("worst auroc")), *cells)
     table.caption = "AUROC %: 50 is blind, 100 tells all apart;\nin brackets: 95 % interval"
     return table
 

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterable
 from html import escape
 
@@ -23,10 +24,16 @@ h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.25rem; margin-top
   border-bottom: 1px solid var(--line); } h3 { font-size: 1.05rem; }
 a { color: var(--mark); } nav ul { padding-left: 1.1rem; }
 dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .2rem 1rem; }
-dt { color: var(--quiet); } dd { margin: 0; }
+dt { color: var(--quiet); } dd { margin: 0; overflow-wrap: anywhere; }
 code, pre { font: .9em/1.45 ui-monospace, monospace; }
-pre { background: var(--stripe); padding: .7rem; overflow-x: auto; white-space: pre-wrap; }
-.wide { overflow-x: auto; margin: 1rem 0; }
+pre { background: var(--stripe); padding: .7rem; overflow-x: auto; white-space: pre-wrap;
+  overflow-wrap: anywhere; }
+/* What is wider than the window has a shadow where it goes on. */
+.wide { overflow-x: auto; margin: 1rem 0; background:
+  linear-gradient(to right, var(--ground) 30%, transparent) left / 3rem 100% no-repeat local,
+  linear-gradient(to left, var(--ground) 30%, transparent) right / 3rem 100% no-repeat local,
+  linear-gradient(to right, var(--line), transparent) left / 1rem 100% no-repeat,
+  linear-gradient(to left, var(--line), transparent) right / 1rem 100% no-repeat; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding-bottom: .3rem; }
 th, td { padding: .25rem .6rem; text-align: left; border-bottom: 1px solid var(--line);
@@ -41,10 +48,17 @@ th[aria-sort=ascending] button::after { content: " ▴"; }
 .note { color: var(--note); } .verdict { font-weight: 600; }
 .bad { color: var(--bad); font-weight: 600; } .warn { color: var(--warn); font-weight: 600; }
 .good { color: var(--good); font-weight: 600; }
-figure { margin: 1rem 0; } figure img { max-width: 100%; height: auto; background: #ffffff; }
+figure { margin: 1rem 0 1.8rem; overflow-x: auto; } figcaption { color: var(--quiet); }
+figure img { max-width: 100%; height: auto; background: #ffffff; }
+@media (max-width: 40rem) { dl { grid-template-columns: 7rem minmax(0, 1fr); }
+  caption { max-width: calc(100vw - 2rem); } th, td { padding: .2rem .4rem; font-size: .9rem; }
+  tbody th { position: sticky; left: 0; background: var(--ground); min-width: 7.5rem;
+    overflow-wrap: anywhere; box-shadow: inset 0 -1px var(--line); } }
 @media print { body { max-width: none; } nav, th button::after { display: none; }
   figure, table { break-inside: avoid; } .wide { overflow: visible; } }
 """
+
+_READABLE = 560  # pixels of a picture at least, if it has as many
 
 _SCRIPT = """
 for (const table of document.querySelectorAll("table")) {
@@ -113,7 +127,7 @@ def contents(sections: Iterable[tuple[str, str]]) -> str:
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:
     """Return a list of names and what they are."""
-    return f"<dl>{''.join(f'<dt>{escape(n)}</dt><dd>{escape(v)}</dd>' for n, v in pairs)}</dl>"
+    return f"<dl>{''.join(f'<dt>{_broken(n)}</dt><dd>{_broken(v)}</dd>' for n, v in pairs)}</dl>"
 
 
 def paragraph(text: str, kind: str = "") -> str:
@@ -123,7 +137,7 @@ def paragraph(text: str, kind: str = "") -> str:
 
 def verbatim(text: str) -> str:
     """Return lines as they are, such as a command."""
-    return f"<pre>{escape(text)}</pre>"
+    return f"<pre>{_broken(text)}</pre>"
 
 
 def items(texts: Iterable[str]) -> str:
@@ -144,7 +158,9 @@ def table(given: Table) -> str:
         for cells in zip(*(column.cells for column in given.columns), strict=True)
     )
     caption = f"<caption>{_words(given.title)}</caption>" if given.title else ""
-    below = f'<p class="small">{_words(given.caption)}</p>' if given.caption else ""
+    # A terminal's lines end where they are full; those of the page only after a semicolon.
+    said = re.sub(r"(?<!;)\n", " ", _words(given.caption)) if given.caption else ""
+    below = f'<p class="small">{said}</p>' if said else ""
     name = _words(given.title or "table")
     return (
         f'<div class="wide" role="region" tabindex="0" aria-label="{name}">'
@@ -155,10 +171,25 @@ def table(given: Table) -> str:
 def picture(png: bytes, said: str, caption: str) -> str:
     """Return a picture inside the page; `said` is for those who cannot see it."""
     data = base64.b64encode(png).decode()
+    # Smaller than this nobody can read it: on a telephone it is moved from side to side.
+    wide = int.from_bytes(png[16:20]) or _READABLE
     return (
-        f'<figure><img alt="{escape(said)}" src="data:image/png;base64,{data}">'
+        f'<figure><img alt="{escape(said)}" style="min-width:{min(wide, _READABLE)}px" '
+        f'src="data:image/png;base64,{data}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
+
+
+def _broken(text: str) -> str:
+    """Return the text, to be broken after commas and in names before it is broken anywhere."""
+    return re.sub("[,_+]", r"\g<0><wbr>", escape(text))
+
+
+def _named(cell: object) -> str:
+    """Return the name of a row; the spaces before a part of another row are kept."""
+    text = _words(cell)
+    inner = text.lstrip(" ")
+    return "&emsp;" * (len(text) - len(inner) > 0) + re.sub("[,_+]", r"\g<0><wbr>", inner)
 
 
 def _row(cells: tuple[object, ...], kinds: list[str]) -> str:
@@ -166,7 +197,7 @@ def _row(cells: tuple[object, ...], kinds: list[str]) -> str:
     rest = "".join(
         f"<td{kind}>{_words(cell)}</td>" for cell, kind in zip(others, kinds[1:], strict=True)
     )
-    return f'<th scope="row"{kinds[0]}>{_words(first)}</th>{rest}'
+    return f'<th scope="row"{kinds[0]}>{_named(first)}</th>{rest}'
 
 
 def _words(cell: object) -> str:

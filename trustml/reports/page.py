@@ -20,6 +20,7 @@ from trustml.reports.pictures import Picture, pictures_of
 from trustml.reports.table import render
 
 PAGE = "report.html"
+_NAMES = {"name": "machine"}
 Part = tuple[str, str, list[str]]
 
 
@@ -96,7 +97,7 @@ def _tested(plan: Plan, records: Sequence[Record], folder: Path) -> str:
         ("data", plan.data),
         *(("samples (SHA-256)", text) for text in samples),
         ("begun", f"{begun:%Y-%m-%d %H:%M} UTC"),
-        *((name, _told(value)) for name, value in place.items() if value != ""),
+        *((_NAMES.get(n, n), _told(value)) for n, value in place.items() if value != ""),
     ]
     return markup.facts(pairs)
 
@@ -118,18 +119,22 @@ def _missing(plan: Plan, records: Sequence[Record]) -> Iterator[str]:
     else:
         yield markup.paragraph(f"All {planned} cases that were asked for are finished.")
     kinds = {record.kind for record in records}
-    wanting = [said for kind, said in _EXAMS.items() if kind not in kinds]
+    wanting = [said for known, said in _EXAMS if not kinds.intersection(known)]
     if wanting:
         yield markup.paragraph("Not asked for, so nothing is known about it:")
         yield markup.items(wanting)
 
 
-_EXAMS = {
-    "attack": "how easily it is fooled (--attack)",
-    "detector": "whether it knows what it does not know (--detector)",
-    "attribution": "whether its explanations can be relied on (--attribution)",
-    "stealer": "how easily it is stolen (--stealer)",
-}
+# The kinds of an exam's records, and what is not known without them.
+_EXAMS = (
+    (("attack",), "how easily it is fooled (--attack)"),
+    (("corruption",), "how it reads under weather, blur and noise (--corruption)"),
+    (("detector",), "whether it knows what it does not know (--detector)"),
+    (("attribution",), "whether its explanations can be relied on (--attribution)"),
+    (("stealer",), "how easily it is stolen (--stealer)"),
+    (("route", "poison"), "what tampering with mail or training does (--route, --poison)"),
+    (("inspection",), "whether it looks as if it had a backdoor (--inspection)"),
+)
 
 
 def _again(plan: Plan, records: Sequence[Record], folder: Path) -> Iterator[str]:

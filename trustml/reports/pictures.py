@@ -1,5 +1,6 @@
 """The pictures of a run, drawn where they are not yet, with what they show in words."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -18,11 +19,22 @@ from trustml.reports.strengths_figure import strengths_figure
 # In the order in which people look; others follow by name.
 _FIRST = ("fooled", "strengths", "curve")
 _COLUMNS = 10
-_CAPTIONS = {
-    "fooled": "Inputs that fooled the model: original, adversarial and difference",
-    "strengths": "What remains under each attack, with 95 % intervals",
-    "curve": "Robust accuracy against the size of the change",
-}
+# Names of files, and what they show; groups stand for the model, and the set from outside.
+_CAPTIONS = (
+    ("fooled", "Inputs that fooled the model: original, adversarial and difference"),
+    ("strengths", "What remains under each attack, with 95 % intervals"),
+    ("curve", "Robust accuracy against the size of the change"),
+    ("queries", "How much of the test set each copy answers as the victim does, by its queries"),
+    (r"routes(?:-\d+)?", "What gets through each safeguard, and what the safeguard costs"),
+    ("(.+)-roc-(.+)", "{0}: ROC and precision-recall of each detector, test set against {1}"),
+    ("(.+)-histograms-(.+)", "{0}: how suspicious the test set and {1} are to each detector"),
+    ("(.+)-risk", "{0}: error rate of what is accepted, the more is accepted"),
+    ("(.+)-reliability", "{0}: how often answers are right, by how sure they are"),
+    ("(.+)-accuracies", "{0}: accuracy on each set that shows its classes, with 95 % intervals"),
+    ("(.+)-certainty", "{0}: the inputs that it is most and least sure of"),
+    ("(.+)-heat-maps", "{0}: what speaks for the class (red) and against it (blue), by method"),
+    ("(.+)-triggers", "{0}: what the inspection takes for the trigger of each class"),
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +80,15 @@ def _picture(path: Path) -> Picture:
     from PIL import Image
 
     content = path.read_bytes()
-    caption = _CAPTIONS.get(path.stem, path.stem.replace("-", " ").replace("_", " "))
+    caption = _caption(path.stem)
     with Image.open(BytesIO(content)) as image:
         said = str(image.info.get("Description", "")) or caption
     return Picture(content, caption, said)
+
+
+def _caption(name: str) -> str:
+    """Return what the picture of that name shows; a stranger's is called by its name."""
+    for pattern, said in _CAPTIONS:
+        if found := re.fullmatch(pattern, name):
+            return said.format(*found.groups())
+    return name.replace("-", " ").replace("_", " ")

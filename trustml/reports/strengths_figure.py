@@ -51,6 +51,7 @@ def _panel(axis: Any, group: Sequence[Record], title: str) -> None:
     axis.set_yticks(range(len(group)), names, fontsize=8)
     axis.invert_yaxis()
     axis.set_xlim(0, 100)
+    axis.tick_params(axis="x", labelsize=8)
     axis.set_xlabel("right answers that remain, in % (grey: without any attack)", fontsize=8)
     axis.set_title(title, fontsize=9, loc="left")
     plain(axis)

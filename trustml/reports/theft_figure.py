@@ -61,12 +61,23 @@ def _draw(axis: Any, title: str, thefts: Sequence[tuple[Record, Points]]) -> Non
         axis.plot(queries, height, color=colour, marker=mark, markersize=4, label=label)
     axis.axhline(99, color="#999999", linewidth=0.8, linestyle=":")
     axis.set_xscale("log")
+    _count_queries(axis)
     axis.set_ylim(0, 102)
     axis.set_title(title, fontsize=8)
     axis.set_xlabel("queries")
     axis.set_ylabel("agreement on test data in %")
     axis.legend(fontsize=6, loc="lower right")
     plain(axis)
+
+
+def _count_queries(axis: Any) -> None:
+    """Mark 1, 2 and 5 of each power of ten by whole numbers, which do not run into each other."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.tick_params(labelsize=7)
 
 
 def _panel(record: Record) -> str:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trustml.attacks.auto_conjugate_gradient import auto_conjugate_gradient
+from trustml.attacks.auto_conjugate_gradient import _share, auto_conjugate_gradient
 from trustml.contracts import Norm
 from trustml.errors import BadOption
 from trustml.geometry import pull, steepest
@@ -60,6 +60,15 @@ def test_the_first_steps_of_the_paper(curved: tuple[nn.Module, Tensor, Tensor], 
             assert bool((share.abs() > 1e-6).any())
         way = slope if way is None else slope + share * way
         point, old = pull(point + 2 * EPSILON * steepest(way, norm), x, norm, budget, BOX), slope
+
+
+def test_how_much_of_the_last_direction_is_kept() -> None:
+    """β = ⟨g, y⟩ / ⟨s, y⟩ with y = g − g'; none of it where the slope changed by rounding only."""
+    gradient = torch.tensor([[1.0, 2.0, -1.0]] * 3).double()
+    slope = gradient + torch.tensor([[1.0, -1.0, 0.5], [1e-9, -1e-9, 0.0], [0.0, 0.0, 0.0]])
+    way = torch.tensor([[2.0, 1.0, 0.0]] * 3).double()
+    # (1 − 2 − 0.5) / (2 − 1).
+    assert _share(gradient, slope, way).tolist() == pytest.approx([-1.5, 0.0, 0.0])
 
 
 def test_steps_halve_where_nothing_is_gained(

@@ -1,5 +1,6 @@
 """JSMA against a plain loop over all pairs, as the paper writes it, and linear models."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -7,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.attacks.two_classes import IDS, linear
-from trustml.attacks.jsma import _most_salient, jsma
+from trustml.attacks._nearest import at_home
+from trustml.attacks._pursuit import Quarry, Seen
+from trustml.attacks.jsma import _advance, _begin, _most_salient, jsma
 from trustml.errors import BadOption
 from trustml.geometry import distance
 from trustml.randomness import keyed
@@ -82,6 +85,24 @@ def test_the_pair_is_the_best_of_all(seed: int) -> None:
         assert bool(valid[row]) == bool(scores)
         if scores:
             assert tuple(sorted(pairs[row].tolist())) == max(scores, key=lambda pair: scores[pair])
+
+
+def test_an_entry_is_moved_just_once() -> None:
+    """The first pair is 3 and 2; with all slopes turned the other two go, though 3 would gain most.
+
+    Who has won stays.
+    """
+    x, slope = torch.full((2, 4), 0.5), torch.tensor([[1.0, 2.0, 3.0, 4.0]]).repeat(2, 1)
+    quarry = Quarry(x, torch.zeros(2, dtype=torch.long), EVERYWHERE, keyed(0, IDS[:2]))
+    walk, nobody = _begin(quarry, at_home(lambda z: z[:, :2], quarry)), IDS[:2] < 0
+    for way, expected in ((1, [0.5, 0.5, 1.0, 1.0]), (-1, [0.0, 0.0, 1.0, 1.0])):
+        both = torch.stack([way * slope, -way * slope], 1)
+        seen = Seen(walk.point, torch.zeros(2, 2), torch.zeros(2), both, nobody)
+        won = _advance(walk, replace(seen, reached=~nobody), quarry, at_home(lambda z: z, quarry))
+        assert torch.equal(won.point, walk.point)
+        walk = _advance(walk, seen, quarry, at_home(lambda z: z, quarry))
+        assert walk.point.tolist() == [expected] * 2
+    assert not walk.free.any()
 
 
 @pytest.mark.parametrize("aimed", [False, True], ids=["away", "aimed"])

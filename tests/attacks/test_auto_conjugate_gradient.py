@@ -1,10 +1,19 @@
 """ACG: its first steps as the paper writes them, and a mountain ridge."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from trustml.attacks.auto_conjugate_gradient import _share, auto_conjugate_gradient
+from trustml.attacks._adaptive import begin_climb
+from trustml.attacks._pursuit import Peak, Quarry, Seen
+from trustml.attacks.auto_conjugate_gradient import (
+    Conjugate,
+    _onward,
+    _share,
+    auto_conjugate_gradient,
+)
 from trustml.contracts import Norm
 from trustml.errors import BadOption
 from trustml.geometry import pull, steepest
@@ -69,6 +78,21 @@ def test_how_much_of_the_last_direction_is_kept() -> None:
     way = torch.tensor([[2.0, 1.0, 0.0]] * 3).double()
     # (1 − 2 − 0.5) / (2 − 1).
     assert _share(gradient, slope, way).tolist() == pytest.approx([-1.5, 0.0, 0.0])
+
+
+def test_a_halved_walk_goes_on_from_its_peak_with_what_led_there() -> None:
+    """No step of the window rose: slope, direction and gradient are those of the highest point."""
+    x, one = torch.full((1, 3), 0.5).double(), torch.ones(1).double()
+    quarry = Quarry(x, torch.zeros(1, dtype=torch.long), Lp("l2", 9.0, *BOX), keyed(0, one.long()))
+    top, slope, way = torch.tensor([[[1.0, 2.0, -1.0]], [[2.0, 1.0, -0.5]], [[2.0, 1.0, 0.0]]])
+    top, slope, way = top.double(), slope.double(), way.double()
+    climb = begin_climb(quarry, 10)
+    climb = replace(climb, since=climb.window, peak=Peak(x + 0.1, one, top), step=one * 1e-6)
+    walk = Conjugate(x, climb, -slope, top, slope, way)
+    seen = Seen(x, torch.zeros(1, 2), 0 * one, -top, one < 0)
+    after = _onward(walk, seen, quarry)
+    assert torch.allclose(after.way, top - 1.5 * way)
+    assert torch.allclose(after.point, x + 0.1, atol=1e-5)
 
 
 def test_steps_halve_where_nothing_is_gained(

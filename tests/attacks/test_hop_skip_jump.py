@@ -92,6 +92,22 @@ def test_the_normal_is_found_though_most_labels_agree() -> None:
     assert cosine.mean() > 0.88
 
 
+def test_where_all_labels_agree_the_mean_move_is_the_normal() -> None:
+    """Chen et al. 2020, equation 14: there the baseline would leave nothing; the sign is theirs."""
+    x, point, threat = torch.zeros(1, 6), torch.ones(1, 6), Lp("l2", INFINITE, -9.0, 9.0)
+    trail = Trail(IDS[:1], x, point, point, distance(point, x, "l2"))
+    walk, found = Walk(threat, True, 5, 20, 0.0), []
+    for answer in (1.0, -1.0):
+        oracle = Oracle(
+            lambda z, answer=answer: torch.tensor([[-answer, answer]]).repeat(len(z), 1),
+            torch.zeros(1, dtype=torch.long), threat, 99,
+        )  # fmt: skip
+        numbers = torch.full((1,), 20)
+        found.append(_normal(oracle, trail, walk, numbers, keyed(0, IDS[:1]), 2))
+    assert torch.equal(found[0], -found[1])
+    assert float(found[0].norm()) > 1
+
+
 def test_an_arc_ends_at_the_foot_of_a_flat_border() -> None:
     """The border through (1, 0), 60° to the way there: its nearest point is half as far away."""
     slope = torch.tensor([0.5, 0.75**0.5])

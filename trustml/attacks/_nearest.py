@@ -24,19 +24,24 @@ _EVERY = 5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Nearest:
-    """The nearest points (B, *S) that won; how far (B,) they are in float64, inf where none did."""
+    """The nearest points (B, *S) that won; how far (B,) they are in float64, inf where none did.
+
+    `last` (B,) is how far the point that was looked at last is, whether it won or not.
+    """
 
     point: Tensor
     distance: Tensor
+    last: Tensor | None = None
 
     def or_nearer(self, point: Tensor, reached: Tensor, quarry: Quarry) -> "Nearest":
         """Return the nearest after one more point (B, *S), of which `reached` (B,) says who won."""
-        far = distance(point, quarry.x, quarry.threat.norm)
-        far = far.masked_fill(~reached, torch.inf)
+        last = distance(point, quarry.x, quarry.threat.norm)
+        far = last.masked_fill(~reached, torch.inf)
         nearer = far < self.distance
         return Nearest(
             torch.where(like(nearer, point), point, self.point),
             torch.where(nearer, far, self.distance),
+            last,
         )
 
     def open(self, threat: Threat, stop_inside: bool) -> Tensor:
@@ -52,7 +57,8 @@ class Nearest:
 
     def at(self, rows: Tensor) -> "Nearest":
         """Return the nearest of the given rows."""
-        return Nearest(self.point[rows], self.distance[rows])
+        last = None if self.last is None else self.last[rows]
+        return Nearest(self.point[rows], self.distance[rows], last)
 
     def put(self, rows: Tensor, other: "Nearest") -> "Nearest":
         """Return this with the given rows replaced by `other`."""

@@ -124,7 +124,8 @@ def _radius(walk: Ball, seen: Seen, quarry: Quarry, nearest: Nearest, change: fl
         # By one entry at least, or the radius would never change.
         less, more = torch.minimum(less.floor(), old - 1), torch.maximum(more.floor(), old + 1)
     found = nearest.distance < torch.inf
-    reach = (distance(seen.point, quarry.x, norm) + _gap(seen, quarry)) * _OVERSHOOT
+    far = distance(seen.point, quarry.x, norm) if nearest.last is None else nearest.last
+    reach = (far + _gap(seen, quarry)) * _OVERSHOOT
     # Where the slope misleads, the reach may come to nothing: the ball grows all the same.
     outer = torch.where(found | (reach < more) & (old < torch.inf), more, reach)
     radius = torch.where(seen.reached, torch.minimum(less, nearest.distance), outer)

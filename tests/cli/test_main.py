@@ -384,3 +384,41 @@ def test_a_stop_ends_in_130_and_says_how_to_go_on(trustml, toys) -> None:
 def test_corruptions_know_the_automatic_batch_size(trustml) -> None:
     words = ("--model", "logistic", "--limit", "5", "--batch-size", "auto")
     assert trustml("bench", "--corruption", "fog", *words, "--out", "run").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--device cuad", "no device named 'cuad'; did you mean 'cuda'"),
+        ("--limit 0", "--limit must be 1 or more, not 0"),
+        ("--attack pgd --attack pgd", "--attack pgd stands twice"),
+        ("--workers 3", "--workers needs --executor ray"),
+        ("--workers -1", "--workers must be 0 (all that there are) or more"),
+        ("--executor rya", "no executor named 'rya'; did you mean 'ray'"),
+        ("--attack pgd:steps=0", "steps=0"),
+        ("--data-dir absent", "--data-dir absent: no such folder"),
+        ("--batch-size 0", "--batch-size '0' must be a number of samples"),
+        ("--epsilon nan", "--epsilon 'nan' must be a finite number above 0"),
+    ],
+)
+def test_a_request_that_is_none_leaves_nothing(trustml, words: str, said: str) -> None:
+    """Not even the folder; a certificate that came before the attack was not asked for."""
+    given = ("--model", "logistic", "--limit", "5", "--out", "run")
+    _failed(trustml("bench", *given, *words.split()), 2, said)
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["audit mlp --data-dir absent", "train --model mlp --data-dir absent",
+     "explain mlp --input 3 --data-dir absent", "target m.onnx --data-dir absent"],
+)  # fmt: skip
+def test_a_folder_of_data_that_is_not_there_is_named(trustml, words: str) -> None:
+    """Also for data that need no folder, which would not look."""
+    _failed(trustml(*words.split()), 2, "--data-dir absent: no such folder")
+
+
+def test_an_audit_in_the_place_of_a_file_is_refused(trustml) -> None:
+    Path("file").write_text("")
+    for name in ("file", "file/in"):
+        _failed(trustml("audit", "mlp", "--out", name), 2, f"--out {name}: file is a file")

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from trustml.benchmarks.asked import asked_for
 from trustml.benchmarks.batch_rows import AUTO, batch_rows
 from trustml.benchmarks.crew import Crew, Order, crew, ended
 from trustml.benchmarks.discipline import CASES, MODELS, Bench
@@ -51,21 +52,21 @@ def start(plan: Plan, folder: Path, executor: str = "local", workers: int = 0) -
     dataset = load_data(plan.data, plan.data_dir)
     plans = cases(plan, dataset)
     check_models(plan, models, lent, dataset)
+    hire = crew(executor, workers, device_of(plan.device).type)
     with locked(folder):
         _check_empty(folder)  # another process may have been quicker
-        hire = crew(executor, workers, device_of(plan.device).type)
-        with hire as hired, arithmetic(plan.deterministic), _nothing_half_begun(folder):
+        with _nothing_half_begun(folder, plan), hire as hired, arithmetic(plan.deterministic):
             write_whole(folder / PLAN, plan.to_json().encode())
             yield from _run(plan, plans, dataset, folder, hired)
 
 
 @contextmanager
-def _nothing_half_begun(folder: Path) -> Iterator[None]:
-    """Take away what a request leaves that proves to be none before its first case is finished."""
+def _nothing_half_begun(folder: Path, plan: Plan) -> Iterator[None]:
+    """Take away what a request leaves that proves to be none before what it names was begun."""
     try:
         yield
     except UsageError:
-        if not (folder / RECORDS).exists():
+        if not asked_for(read_history(folder / RECORDS), plan):
             for path in folder.iterdir():
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)

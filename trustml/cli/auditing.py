@@ -48,6 +48,7 @@ def run_audit(
         if model is None:
             raise BadInput("no model to audit; name one: trustml audit MODEL --data DATA")
         recipe = recognised(model) or model
+        check_home(folder)
         home = folder if folder is not None else _new(runs, recipe, words["data"])
         found = prepared(Plan(models=(recipe,), **words), depth, home, budget or 0)
     if not as_json:
@@ -106,6 +107,17 @@ def print_replay(text: str, model: str | None, as_json: bool) -> None:
         )
     if not found.reproduced:
         sys.exit(1)
+
+
+def check_home(folder: Path | None) -> None:
+    """Check that a folder can be made there, before the model is asked anything.
+
+    Raises:
+        BadInput: a file is in its place, or on the way to it.
+    """
+    for place in [folder, *folder.parents] if folder is not None else []:
+        if place.exists() and not place.is_dir():
+            raise BadInput(f"--out {folder}: {place} is a file; name a new folder")
 
 
 def severity(text: str) -> Severity:

@@ -4,11 +4,28 @@ from pathlib import Path
 
 import click
 
+from trustml.errors import BadInput
+
 RUNS = Path("trustml-runs")
 PLUGIN = click.option(
     "--plugin", "plugins", multiple=True, metavar="FILE", help="Load plugins from a file."
 )
-DATA_DIR = click.option("--data-dir", metavar="DIR", help="Where to look for data files first.")
+
+
+def _folder(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Return the folder as it is given.
+
+    Raises:
+        BadInput: there is none.
+    """
+    if value is not None and not Path(value).expanduser().is_dir():
+        raise BadInput(f"--data-dir {value}: no such folder")
+    return value
+
+
+DATA_DIR = click.option(
+    "--data-dir", metavar="DIR", callback=_folder, help="Where to look for data files first."
+)
 DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."
 )

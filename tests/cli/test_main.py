@@ -422,3 +422,23 @@ def test_an_audit_in_the_place_of_a_file_is_refused(trustml) -> None:
     Path("file").write_text("")
     for name in ("file", "file/in"):
         _failed(trustml("audit", "mlp", "--out", name), 2, f"--out {name}: file is a file")
+
+
+def test_every_command_has_an_example_and_is_listed_whole(trustml) -> None:
+    """Also those of provenance; a help that ends in dots says nothing to who chooses."""
+    from trustml.cli.main import cli
+
+    inner = cli.commands["provenance"].commands
+    for words in (*((name,) for name in cli.commands), *(("provenance", name) for name in inner)):
+        assert "Example" in trustml(*words, "--help").out, words
+    for words in (("--help",), ("provenance", "--help")):
+        assert "..." not in trustml(*words).out.partition("Commands:")[2]
+
+
+def test_every_option_is_described(trustml) -> None:
+    from trustml.cli.main import cli
+
+    commands = [*cli.commands.values(), *cli.commands["provenance"].commands.values()]
+    for command in commands:
+        for option in command.params:
+            assert option.param_type_name == "argument" or option.help, (command.name, option.name)

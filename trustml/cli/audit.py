@@ -9,14 +9,20 @@ from trustml.cli.targeting import target_words
 from trustml.cli.words import DATA, DATA_DIR, DEVICE, FAIL_ON, JSON, PLUGIN, RUNS, SEED
 
 
-@click.command(epilog="Example: trustml report trustml-runs/pgd-mlp-digits")
+@click.command(
+    short_help="Write a run or an audit as one page, or for programs.",
+    epilog="\b\nExamples:\n"
+    "  trustml report trustml-runs/pgd-mlp-digits\n"
+    "  trustml report trustml-runs/audit-cnn-digits --to junit --fail-on high",
+)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--to",
     "form",
     default="page",
     show_default=True,
-    help="page (report.html); of an audit also junit, sarif, or tests for pytest.",
+    help="page (report.html); of an audit also junit or sarif (for other programs), or tests (for "
+    "pytest).",
 )
 @FAIL_ON
 def report(run: Path, form: str, fail_on: str | None) -> None:
@@ -29,7 +35,10 @@ def report(run: Path, form: str, fail_on: str | None) -> None:
     write_report(run, form, fail_on or "high")
 
 
-@click.command(epilog="Example: trustml audit model.onnx --data digits --fail-on high")
+@click.command(
+    short_help="All exams that a model allows: findings, one page.",
+    epilog="Example: trustml audit model.onnx --data digits --fail-on high",
+)
 @click.argument("model", required=False)
 @DATA
 @click.option(
@@ -79,7 +88,10 @@ def audit(
     run_audit(model, Path(out) if out else None, fail_on, as_json, runs=RUNS, **words)
 
 
-@click.command(epilog="Example: trustml replay trustml-runs/audit-cnn-digits#F-001")
+@click.command(
+    short_help="Measure one finding of an audit again.",
+    epilog="Example: trustml replay trustml-runs/audit-cnn-digits#F-001",
+)
 @click.argument("finding")
 @click.option("--model", help="Measure another model instead, such as the next release.")
 @JSON

@@ -9,14 +9,20 @@ from trustml.cli.words import DATA, DATA_DIR, DEVICE, JSON, PLUGIN, RUNS, SEED
 
 
 @click.command(
-    epilog="Example: trustml bench --attack pgd:steps=100 --attack apgd --model cnn --data mnist"
+    short_help="Examine models and print what was found.",
+    epilog="\b\nExamples:\n"
+    "  trustml bench --attack pgd:steps=100 --attack apgd --model cnn --data mnist\n"
+    "  trustml bench --detector energy --model cnn --data mnist\n"
+    "  trustml bench --stealer auto --terms answers=labels --model logistic\n"
+    "  trustml bench --corruption all --model cnn --limit 500",
 )
 @click.option(
     "--attack",
     "attacks",
     multiple=True,
     show_default="strongest",
-    help="Attack, as name:key=value,… (repeat for several).",
+    help="Attack, as name:key=value,… (repeat for several): which inputs does the model misread "
+    "once they are changed a little?",
 )
 @click.option(
     "--model",
@@ -24,14 +30,14 @@ from trustml.cli.words import DATA, DATA_DIR, DEVICE, JSON, PLUGIN, RUNS, SEED
     multiple=True,
     default=("mlp",),
     show_default=True,
-    help="Model, as name:key=value,… (repeat for several).",
+    help="Model, as name:key=value,…, or a deployed one: a file or an address (repeat).",
 )
 @click.option(
     "--surrogate",
     "surrogates",
     multiple=True,
     metavar="MODEL",
-    help="Model that attacks see in the examined one's place (repeat for an ensemble).",
+    help="Of attacks: model that they see in the examined one's place (repeat for an ensemble).",
 )
 @DATA
 @click.option(
@@ -40,20 +46,23 @@ from trustml.cli.words import DATA, DATA_DIR, DEVICE, JSON, PLUGIN, RUNS, SEED
     multiple=True,
     default=("linf",),
     show_default=True,
-    help="linf, l2, l1, l0, patch, spatial, colour, structure or wasserstein (repeat for several).",
+    help="How attacks measure a change: linf, l2, l1, l0, or beyond norms patch, spatial, colour, "
+    "structure or wasserstein (repeat for several).",
 )
 @click.option(
     "--epsilon",
     "epsilons",
     multiple=True,
     metavar="NUMBER",
-    help="Budget in the norm; 8/255 is a number (repeat for several). Default: usual for the data.",
+    help="Largest change that an attack may make, in the norm; 8/255 is a number (repeat for "
+    "several). Default: usual for the data.",
 )
 @click.option(
     "--grid",
     default="none",
     show_default=True,
-    help="8-bit: what attacks find must be whole 255ths of the box, as picture files hold.",
+    help="none, or 8-bit: what attacks find must be whole 255ths of the range of values, as "
+    "picture files hold.",
 )
 @click.option(
     "--eot",
@@ -63,7 +72,11 @@ from trustml.cli.words import DATA, DATA_DIR, DEVICE, JSON, PLUGIN, RUNS, SEED
     "readings. Default: 8.",
 )
 @click.option(
-    "--target", default="none", show_default=True, help="none, next, or a class number to reach."
+    "--target",
+    default="none",
+    show_default=True,
+    help="What attacks must reach: none (any wrong class), next (the class after the true one), or "
+    "a class number.",
 )
 @click.option(
     "--curve",
@@ -74,25 +87,28 @@ from trustml.cli.words import DATA, DATA_DIR, DEVICE, JSON, PLUGIN, RUNS, SEED
     "--detector",
     "detectors",
     multiple=True,
-    help="Detector, or front ends and one: react+energy (repeat), or all that there are.",
+    help="Score of doubt that tells errors and strange inputs, or front ends and one: react+energy "
+    "(repeat), or all that there are.",
 )
 @click.option(
     "--attribution",
     "attributions",
     multiple=True,
-    help="Explanation, as name:key=value,… (repeat), or all that there are.",
+    help="Explanation of answers, as name:key=value,… (repeat), or all that there are: is it "
+    "faithful?",
 )
 @click.option(
     "--stealer",
     "stealers",
     multiple=True,
-    help="Model stealer, as name:key=value,… (repeat for several).",
+    help="Thief that copies the model by asking it, as name:key=value,… (repeat for several).",
 )
 @click.option(
     "--route",
     "routes",
     multiple=True,
-    help="Tampering with the mail, as name:key=value,…, or scanner, envelope, retraining, all.",
+    help="Way to tamper with mail that a sorting machine reads, as name:key=value,…, or a group: "
+    "scanner, envelope, retraining, all (repeat).",
 )
 @click.option(
     "--poison",
@@ -104,86 +120,100 @@ from trustml.cli.words import DATA, DATA_DIR, DEVICE, JSON, PLUGIN, RUNS, SEED
     "--defense",
     "defenses",
     multiple=True,
-    help="Safeguard against these, or a chain: trades+abstain:rate=0.1 (repeat).",
+    help="Safeguard against --route and --poison, or a chain: trades+abstain:rate=0.1 (repeat).",
 )
 @click.option(
     "--inspection",
     "inspections",
     multiple=True,
-    help="Search for a backdoor, as name:key=value,…, or all; of each --poison too (repeat).",
+    help="Search for a backdoor in the model, and in one of each --poison, as name:key=value,…, or "
+    "all (repeat).",
 )
 @click.option(
     "--corruption",
     "corruptions",
     multiple=True,
-    help="Weather, blur, noise or storage, as a name, or all 15; at five severities (repeat).",
+    help="Weather, blur, noise or storage that spoils pictures, by name, or all; at five "
+    "severities (repeat).",
 )
 @click.option(
     "--corruption-baseline",
     default="",
     metavar="MODEL",
-    help="Recipe of the model by whose errors these are divided.",
+    help="Of corruptions: recipe of the model by whose errors the errors are divided.",
 )
 @click.option(
     "--controls",
     default=20,
     show_default=True,
-    help="Honest models that an inspected one is compared with.",
+    help="Of inspections: honest models that the model is compared with.",
 )
 @click.option(
     "--controls-of",
     default="",
     metavar="MODEL",
-    help="Recipe of these. Default: the model's own; of a deployed one cnn for pictures, else mlp.",
+    help="Recipe of the honest models of --controls. Default: the model's own; of a deployed one "
+    "cnn for pictures, else mlp.",
 )
 @click.option(
     "--terms",
     default="",
     metavar="WORDS",
-    help="What a stolen model answers, such as answers=labels or answers=logits,precision=float64.",
+    help="What the model answers a stealer: answers=labels, top1, probabilities or logits, and "
+    "precision, decimals, inputs, explains: answers=logits,precision=float64.",
 )
 @click.option(
     "--countermeasure",
     "countermeasures",
     multiple=True,
-    help="What the victim does against thieves, as name:key=value,… (repeat): tried beside none. "
-    "Names: trustml list countermeasures.",
+    help="What the model's owner does against stealers, as name:key=value,… (repeat): tried beside "
+    "none. Names: trustml list countermeasures.",
 )
-@click.option("--copy", default="", metavar="MODEL", help="Recipe of a learnt copy.")
+@click.option("--copy", default="", metavar="MODEL", help="Recipe of a stealer's copy.")
 @click.option(
     "--ood",
     "outside",
     multiple=True,
     metavar="NAME",
-    help="Set to be told from the test set, or stealing (repeat). Default: the data's partners.",
+    help="Of detectors: data to be told from the test set, or stealing, a thief's queries (repeat). "
+    "Default: the data's partners.",
 )
 @click.option(
     "--false-alarms",
     default=0.05,
     show_default=True,
-    help="Share of ordinary inputs that a detector may stop.",
+    help="Share of ordinary inputs that a detector, a monitor or an inspection may stop.",
 )
 @click.option(
-    "--aware", is_flag=True, help="Attack each detector, too, knowing it: misread and accepted."
+    "--aware",
+    is_flag=True,
+    help="Attack each detector, too, by who knows it: inputs misread and accepted.",
 )
-@click.option("--budget", default=0, metavar="N", help="Queries at most, a sample or a stealer.")
+@click.option(
+    "--budget",
+    default=0,
+    metavar="N",
+    help="Queries at most: of an attack for each sample, of a stealer in all.",
+)
 @click.option(
     "--certify",
     default="auto",
     show_default=True,
-    help="What to prove first: auto (what is quick), tight (CROWN bounds too) or off.",
+    help="What is proved of each sample before attacks: auto (what is quick), tight (slower: "
+    "CROWN bounds, too) or off.",
 )
 @click.option(
     "--indicators/--no-indicators",
     default=True,
     show_default=True,
-    help="Look for signs that the attacks, not the model, decide.",
+    help="Look for signs that attacks failed though the model is weak.",
 )
 @click.option(
     "--precision",
     default="auto",
     show_default=True,
-    help="Of the search: auto, float32 or bfloat16. Verdicts are float32.",
+    help="Of the numbers in an attack's search: auto, float32 or bfloat16 (quicker where the "
+    "processor has it). Verdicts are always float32.",
 )
 @click.option(
     "--deterministic", is_flag=True, help="Only algorithms of torch that repeat bit for bit."
@@ -192,15 +222,15 @@ from trustml.cli.words import DATA, DATA_DIR, DEVICE, JSON, PLUGIN, RUNS, SEED
 @click.option(
     "--seeds", default=1, show_default=True, help="Train and examine so many, and pool them."
 )
-@click.option("--limit", default=0, metavar="N", help="Only the first N test samples; 0 is all.")
+@click.option("--limit", default=0, metavar="N", help="Only the first N test samples.")
 @click.option(
     "--batch-size",
     default="512",
     show_default=True,
-    help="Samples in flight; auto (or 0) is what the GPU has room for.",
+    help="Samples at once; auto is what the GPU has room for. Results do not depend on it.",
 )
 @click.option(
-    "--shard", default="0/1", show_default=True, help="Part I of N of the samples, as I/N."
+    "--shard", default="0/1", show_default=True, help="Only part I of N of the samples, as I/N."
 )
 @click.option(
     "--order", default="given", show_default=True, help="given or reversed order of samples."
@@ -223,7 +253,13 @@ from trustml.cli.words import DATA, DATA_DIR, DEVICE, JSON, PLUGIN, RUNS, SEED
 @click.option("--resume", metavar="DIR", help="Continue a stopped run as it was begun.")
 @JSON
 def bench(out: str | None, resume: str | None, as_json: bool, **words: Any) -> None:
-    """Attack models and print how robust they are."""
+    """Examine models by what is named, attacks by default, and print what was found.
+
+    An exam is asked for by --attack, --detector, --attribution, --stealer, --route, --poison,
+    --inspection or --corruption; several may stand in one command. Their names: trustml list KIND;
+    one of them with its options: trustml list KIND NAME. A model may be a recipe such as
+    mlp:hidden=[64]+abstain (a network, its options, a safeguard), or a deployed one: model.onnx.
+    """
     from trustml.benchmarks import harness
     from trustml.benchmarks.exams import checked
     from trustml.cli.reach import check_alone, check_apart, check_reach

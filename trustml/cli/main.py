@@ -30,7 +30,7 @@ def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> 
 
 
 @click.group(
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     invoke_without_command=True,
     epilog="\b\nExamples:\n"
     "  trustml bench --attack pgd --model mlp      attack a model and judge it\n"
@@ -61,7 +61,10 @@ cli.add_command(provenance)
 cli.add_command(train)
 
 
-@cli.command(epilog="Example: trustml show trustml-runs/pgd-mlp-digits --picture fooled.png")
+@cli.command(
+    short_help="Print the table of a run, or draw what fooled the model.",
+    epilog="Example: trustml show trustml-runs/pgd-mlp-digits --picture fooled.png",
+)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--picture",
@@ -89,7 +92,10 @@ def show(run: Path, picture: str | None, as_json: bool) -> None:
     click.echo(f"drawn: {picture}")
 
 
-@cli.command(epilog="Example: trustml runs trustml-runs --where model=cnn --to csv --out runs.csv")
+@cli.command(
+    short_help="List runs, or write their scores to a file.",
+    epilog="Example: trustml runs trustml-runs --where model=cnn --to csv --out runs.csv",
+)
 @click.argument("folder", type=click.Path(path_type=Path), default=RUNS)
 @WHERE
 @click.option("--to", "form", help="csv or parquet: a row for each score of each record.")
@@ -107,7 +113,10 @@ def runs(
     print_runs(folder, where, form, out, as_json)
 
 
-@cli.command(epilog="Example: trustml leaderboard trustml-runs --where data=mnist")
+@cli.command(
+    short_help="Rank the models of many runs.",
+    epilog="Example: trustml leaderboard trustml-runs --where data=mnist",
+)
 @click.argument("folder", type=click.Path(path_type=Path), default=RUNS)
 @WHERE
 @click.option("--out", metavar="FILE", help="Where the page goes. Default: into the folder.")
@@ -118,7 +127,10 @@ def leaderboard(folder: Path, where: tuple[str, ...], out: str | None) -> None:
     print_leaderboard(folder, where, out)
 
 
-@cli.command(epilog="Example: trustml compare trustml-runs/before trustml-runs/after")
+@cli.command(
+    short_help="Print how two runs differ.",
+    epilog="Example: trustml compare trustml-runs/before trustml-runs/after",
+)
 @click.argument("first", type=click.Path(path_type=Path))
 @click.argument("second", type=click.Path(path_type=Path))
 @JSON
@@ -142,11 +154,18 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
                 say(f"only in {folder}: {', '.join(cases)}")
 
 
-@cli.command(epilog="Example: trustml verify trustml-runs/pgd-mlp-digits")
+@cli.command(
+    short_help="Check every stored claim of a run again.",
+    epilog="Example: trustml verify trustml-runs/pgd-mlp-digits",
+)
 @click.argument("run", type=click.Path(path_type=Path))
 @DEVICE
 def verify(run: Path, device: str) -> None:
-    """Check every stored claim of a run again: bytes, ball, box, misreading, scores."""
+    """Check every stored claim of a run again, and exit 1 where one does not hold.
+
+    That is: the bytes of its files, that each changed input keeps to its budget and to the range
+    of values, that the model misreads it, and the scores.
+    """
     from trustml.benchmarks.exams import size
     from trustml.benchmarks.plan import read_plan
     from trustml.benchmarks.verify import verify as claims
@@ -202,7 +221,10 @@ def list_(
     print_likeness(kind, like, as_json)
 
 
-@cli.command(epilog="Example: trustml explain mlp --input 3 --attribution integrated_gradients")
+@cli.command(
+    short_help="Say and draw why a model answers what it answers.",
+    epilog="Example: trustml explain mlp --input 3 --attribution integrated_gradients",
+)
 @click.argument("model")
 @click.option("--input", "asked", required=True, help="A picture file, or a row of the test set.")
 @click.option(

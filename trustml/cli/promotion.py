@@ -9,13 +9,19 @@ REFUSED = 3  # exit code
 
 
 @click.command(
+    short_help="May a retrained model replace the one in service?",
     epilog="Example: trustml promote --old cnn:weights=old.safetensors --new "
-    "cnn:weights=new.safetensors --data mnist --sealed 9f86d0…"
+    "cnn:weights=new.safetensors --data mnist --sealed 9f86d0…",
 )
 @click.option("--old", required=True, metavar="MODEL", help="Recipe of the model in service.")
 @click.option("--new", required=True, metavar="MODEL", help="Recipe of the model to be promoted.")
 @DATA
-@click.option("--sealed", default="", metavar="HASH", help="Of the held-out set, as noted before.")
+@click.option(
+    "--sealed",
+    default="",
+    metavar="HASH",
+    help="Of the test set, as an earlier run of this command printed it; another set is refused.",
+)
 @click.option(
     "--allowed", default=0.05, show_default=True, help="How much a class's recall may fall."
 )

@@ -22,17 +22,18 @@ KEYS = click.option(
 
 
 @click.group(
+    short_help="Seal, sign and check data and weights.",
     epilog="\b\nExample:\n"
     "  trustml provenance key anna.key\n"
     "  trustml provenance seal train.npz model.safetensors --key anna.key\n"
     "  trustml provenance sign --key ben.key\n"
-    "  trustml provenance check --key anna.key --key ben.key"
+    "  trustml provenance check --key anna.key --key ben.key",
 )
 def provenance() -> None:
     """Seal data and weights in a hash chain that two people sign, and check it."""
 
 
-@provenance.command()
+@provenance.command(epilog="Example: trustml provenance key anna.key")
 @click.argument("file", type=click.Path(path_type=Path))
 def key(file: Path) -> None:
     """Write a new secret key."""
@@ -42,7 +43,9 @@ def key(file: Path) -> None:
     click.echo(f"key: {file} (keep it from others: who has it can sign)")
 
 
-@provenance.command()
+@provenance.command(
+    epilog="Example: trustml provenance seal train.npz model.safetensors --key anna.key"
+)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @MANIFEST
 @KEYS
@@ -55,9 +58,16 @@ def seal(files: tuple[Path, ...], manifest: Path, keys: tuple[Path, ...]) -> Non
     click.echo(f"last link: {held.link} (note it elsewhere)")
 
 
-@provenance.command()
+@provenance.command(epilog="Example: trustml provenance sign --key ben.key")
 @MANIFEST
-@click.option("--key", "key_", required=True, type=click.Path(path_type=Path), metavar="FILE")
+@click.option(
+    "--key",
+    "key_",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Secret key of who signs.",
+)
 def sign(manifest: Path, key_: Path) -> None:
     """Check everything in the manifest, then add a signature."""
     from trustml import provenance
@@ -66,10 +76,15 @@ def sign(manifest: Path, key_: Path) -> None:
     click.echo(f"signed: {manifest}, {held.entries} entries, {held.unread + 1} signatures")
 
 
-@provenance.command()
+@provenance.command(
+    short_help="Check chain, files and signatures.",
+    epilog="Example: trustml provenance check --key anna.key --key ben.key",
+)
 @MANIFEST
 @KEYS
-@click.option("--link", default="", metavar="HEX", help="The last link, as it was noted elsewhere.")
+@click.option(
+    "--link", default="", metavar="HEX", help="The last link of the chain, as seal printed it."
+)
 def check(manifest: Path, keys: tuple[Path, ...], link: str) -> None:
     """Check chain, files and signatures; exit 1 and name the first entry that does not hold."""
     from trustml import provenance

@@ -60,7 +60,10 @@ def target_text(model: str, words: dict[str, Any]) -> str:
     return f"{quoted}:{','.join([*([options] if options else []), *told])}"
 
 
-@click.command(epilog="Example: trustml target model.onnx --data mnist")
+@click.command(
+    short_help="Open a deployed model and print what it is taken for.",
+    epilog="Example: trustml target model.onnx --data mnist",
+)
 @click.argument("model")
 @click.option("--data", metavar="NAME", help="Data to ask it about, as name:key=value,…")
 @target_words

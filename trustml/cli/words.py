@@ -8,7 +8,11 @@ from trustml.errors import BadInput
 
 RUNS = Path("trustml-runs")
 PLUGIN = click.option(
-    "--plugin", "plugins", multiple=True, metavar="FILE", help="Load plugins from a file."
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="FILE",
+    help="Load plugins from a Python file (repeat).",
 )
 
 
@@ -24,12 +28,14 @@ def _folder(_: click.Context, __: click.Parameter, value: str | None) -> str | N
 
 
 DATA_DIR = click.option(
-    "--data-dir", metavar="DIR", callback=_folder, help="Where to look for data files first."
+    "--data-dir", metavar="DIR", callback=_folder, help="Where data files are looked for first."
 )
 DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."
 )
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON lines instead of a table.")
+JSON = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, a line each, for programs."
+)
 FAIL_ON = click.option(
     "--fail-on",
     metavar="SEVERITY",
@@ -44,6 +50,4 @@ WHERE = click.option(
 DATA = click.option(
     "--data", default="digits", show_default=True, help="Data set, as name:key=value,…"
 )
-SEED = click.option(
-    "--seed", default=0, show_default=True, help="Of the training and of the attacks."
-)
+SEED = click.option("--seed", default=0, show_default=True, help="Of all that is drawn at random.")

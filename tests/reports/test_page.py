@@ -125,9 +125,9 @@ def test_pictures_of_several_seeds(tmp_path: Path, curve: bool) -> None:
     )  # fmt: skip
     list(harness.start(plan, tmp_path / "run"))
     page = write_page(tmp_path / "run").read_text(encoding="utf-8")
-    assert ("curve.png" if curve else "fooled.png") in {
-        p.name for p in (tmp_path / "run").iterdir()
-    }
+    drawn = {path.name for path in (tmp_path / "run").iterdir()}
+    assert ("curve.png" if curve else "fooled.png") in drawn
+    assert ("strengths.png" in drawn) != curve  # of a whole box nothing remains
     assert "seeds" in page
 
 

@@ -65,9 +65,10 @@ def _attacks(folder: Path) -> Iterator[tuple[str, bytes]]:
     attacked = [r for r in records if r.status == "done" and "robust accuracy" in r.scores]
     if not attacked:
         return
-    yield "strengths", strengths_figure(records)
-    if read_plan(folder).curve:
+    if read_plan(folder).curve:  # where any change is allowed, nothing remains
         yield "curve", curve_picture(curves(folder))
+    else:
+        yield "strengths", strengths_figure(records)
     try:
         found = fooled(folder, _COLUMNS)
         pair = (found.x, found.adversarial)

@@ -43,6 +43,17 @@ def test_a_halved_step_goes_on_from_the_peak() -> None:
     assert torch.allclose(climb(walk, seen, quarry).point, X + 0.2, atol=1e-5)
 
 
+def test_from_the_peak_a_walk_follows_the_peak_s_slope() -> None:
+    """Its slope leads down, that of the point where the walk stood up; the step 0.02 is halved."""
+    quarry = Quarry(X, Y, Lp("linf", 0.3), RANDOM)
+    walk = begin_climb(quarry, 10)
+    top = Peak(X + 0.2, torch.ones(300), -torch.ones_like(X))
+    walk = replace(walk, since=walk.window, step=torch.full((300,), 0.02), peak=top)
+    won = torch.zeros(300, dtype=torch.bool)
+    seen = Seen(walk.point, torch.zeros(300, 2), torch.zeros(300), torch.ones_like(X), won)
+    assert torch.allclose(climb(walk, seen, quarry).point, X + 0.19, atol=1e-6)
+
+
 def test_vertices_fill_the_steepest_entries_up_to_their_walls() -> None:
     """Of slopes 0 … 19 a budget of 1.25 takes 19 and 18 to the wall 0.5 away, 17 half as far."""
     quarry = Quarry(X, Y, Lp("l1", 1.25), RANDOM, start=X)

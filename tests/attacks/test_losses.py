@@ -47,3 +47,10 @@ def test_every_loss_rises_towards_the_attackers_goal(name: str, targeted: bool) 
     (gradient,) = torch.autograd.grad(LOSSES[name](logits, Y, targeted).sum(), logits)
     own = gradient[torch.arange(2), Y]
     assert bool((own > 0).all() if targeted else (own < 0).all())
+
+
+def test_of_three_classes_dlr_has_its_denominator_but_not_towards_one() -> None:
+    """Equation 6 needs three logits: −(3 − 1) / (3 − 0); equation 7 four: the plain margin."""
+    logits, y = torch.tensor([[3.0, 1.0, 0.0]]), torch.tensor([0])
+    assert dlr(logits, y).tolist() == pytest.approx([-2 / 3])
+    assert dlr(logits, y, True).tolist() == pytest.approx([2.0])

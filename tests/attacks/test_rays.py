@@ -120,6 +120,14 @@ def test_blocks_are_halves_quarters_and_so_on() -> None:
     ]  # fmt: skip
 
 
+def test_a_ball_of_nothing_is_not_searched() -> None:
+    """One look says whether the input is misread; no other point is allowed."""
+    model, x, y = linear((20,))
+    handed = Handed(model, Access.LABELS, SAMPLES)
+    assert torch.equal(rays(handed, x, y, Lp("linf", 0.0), random=keyed(0, IDS), queries=9), x)
+    assert bool((handed.forwards == 1).all())
+
+
 def test_the_first_look_is_at_the_corner_that_is_farthest() -> None:
     """Towards the farther wall of each entry: 0.2 and 0.5 go up, 0.7 goes down."""
     seen: list[Tensor] = []

@@ -15,6 +15,7 @@ from trustml.attacks._ascent import ascend, begin_ascent, in_ball
 from trustml.attacks._losses import margin
 from trustml.attacks._pursuit import Peak, Quarry, Seen
 from trustml.attacks.apgd import apgd
+from trustml.attacks.apgd_targeted import apgd_targeted
 from trustml.attacks.auto_conjugate_gradient import auto_conjugate_gradient
 from trustml.attacks.bim import bim
 from trustml.attacks.pgd import pgd
@@ -52,6 +53,26 @@ def test_every_restart_begins_elsewhere(attack: Any, norm: Norm) -> None:
     starts = torch.stack(model.points[1::2])
     for row in range(SAMPLES):
         assert torch.pdist(starts[:, row]).min() > 0.01
+
+
+def test_every_restart_towards_a_target_begins_elsewhere() -> None:
+    """A look at the inputs, one for the order of targets, then two looks a walk."""
+    model, random = Watched(), keyed(0, IDS)
+    apgd_targeted(model, X, Y, Lp("linf", 0.2), random=random, steps=1, restarts=4)
+    assert len(model.points) == 2 + 4 * 2
+    starts = torch.stack(model.points[2::2])
+    for row in range(SAMPLES):
+        assert torch.pdist(starts[:, row]).min() > 0.01
+
+
+def test_walks_in_l1_go_through_wider_balls_first() -> None:
+    """Croce & Hein 2021: three times and twice the radius, 12 of 40 moves each, after two looks."""
+    model = Watched()
+    apgd(model, X, Y, Lp("l1", 0.3), random=keyed(0, IDS), steps=40, loss="margin")
+    far = torch.stack([distance(points, X, "l1").amax() for points in model.points[4:]]) / 0.3
+    for first, radius in ((0, 3), (13, 2), (26, 1)):
+        leg = far[first : first + 12]
+        assert float(leg.max()) == pytest.approx(radius, rel=0.02), far
 
 
 def test_bim_begins_at_the_input_and_goes_a_quarter_farther_than_the_ball_is_wide() -> None:

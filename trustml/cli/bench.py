@@ -175,8 +175,8 @@ from trustml.cli.words import DATA, DATA_DIR, DEVICE, JSON, PLUGIN, RUNS, SEED
     "outside",
     multiple=True,
     metavar="NAME",
-    help="Of detectors: data to be told from the test set, or stealing, a thief's queries (repeat). "
-    "Default: the data's partners.",
+    help="Of detectors: data to be told from the test set, or stealing, which is what a thief asks "
+    "(repeat). Default: the data's partners.",
 )
 @click.option(
     "--false-alarms",

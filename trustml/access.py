@@ -67,6 +67,7 @@ class Handed:
         self.readings = readings
         self._quick = access == Access.GRADIENTS and pays(model)
         self._rows: Tensor | None = None
+        self._weight: Tensor | None = None
 
     def __call__(self, x: Tensor, /) -> Tensor:
         """Return the answers (B, K) to x (B, *S).
@@ -92,14 +93,14 @@ class Handed:
 
     def _asked(self, x: Tensor) -> Tensor:
         """Return one reading of the logits (B, K), with a graph where gradients are shown."""
-        self._ledger.forward(len(x), self._rows)
+        self._ledger.forward(len(x), self._rows, self._weight)
         if self.access < Access.GRADIENTS:
             with torch.no_grad():
                 return in_blocks(self._model, x, self._block)
         answer = self._graphed(x)
         if answer.grad_fn is not None and x.requires_grad:
-            count, rows, ledger = len(x), self._rows, self._ledger
-            answer.grad_fn.register_prehook(lambda _: ledger.backward(count, rows))
+            count, rows, weight, ledger = len(x), self._rows, self._weight, self._ledger
+            answer.grad_fn.register_prehook(lambda _: ledger.backward(count, rows, weight))
         return answer
 
     def once(self, x: Tensor, /) -> Tensor:
@@ -109,19 +110,25 @@ class Handed:
         """
         if self.access < Access.GRADIENTS or self.readings > 1:
             return self(x)
-        self._ledger.forward(len(x), self._rows)
+        self._ledger.forward(len(x), self._rows, self._weight)
         replay = getattr(self._model, "once", None)
         if replay is not None and len(self.cut(x)) == 1:
             answer = in_blocks(replay, x, self._block)
         else:
             answer = self._graphed(x)
         if answer.grad_fn is not None:
-            self._ledger.backward(len(x), self._rows)
+            self._ledger.backward(len(x), self._rows, self._weight)
         return answer
 
     def cut(self, x: Tensor, /) -> Blocks:
         """Return the sizes of the blocks in which x is answered, the last perhaps too long."""
         return _cut(len(x), _sizes(self._block, x.device))
+
+    def filling(self, count: int, device: torch.device) -> int:
+        """Return how many rows fill the fewest blocks that hold `count` rows."""
+        sizes = _sizes(self._block, device)
+        whole, rest = divmod(count, sizes[-1])
+        return whole * sizes[-1] + next(size for size in (0, *sizes) if size >= rest)
 
     def features(self, x: Tensor, /) -> Tensor:
         """Return the features (B, D) that the last layer reads.
@@ -131,7 +138,7 @@ class Handed:
         """
         if self.access < Access.GRADIENTS:
             raise NotApplicable(f"features are not to be seen with access to {self.access.name}")
-        self._ledger.forward(len(x), self._rows)
+        self._ledger.forward(len(x), self._rows, self._weight)
         return in_blocks(self._model.features, x, self._block)
 
     def at(self, rows: Tensor, /) -> "Handed":
@@ -139,6 +146,17 @@ class Handed:
         other = Handed.__new__(Handed)
         other.__dict__.update(self.__dict__)
         other._rows = rows if self._rows is None else self._rows[rows]
+        other._weight = None if self._weight is None else self._weight[rows]
+        return other
+
+    def filled(self, rows: Tensor, left: Tensor, /) -> "Handed":
+        """Return the model for calls about these samples, of which only those at `left` count.
+
+        The others fill up a block that would be padded without them.
+        """
+        other = self.at(rows)
+        weight = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
+        other._weight = weight.index_fill_(0, left, 1.0)
         return other
 
     def _graphed(self, x: Tensor) -> Tensor:

@@ -15,22 +15,25 @@ class Ledger:
         self.uneven = {way: torch.zeros(samples, dtype=torch.float64) for way in self.even}
         # Passes of the same rows again and again are summed here first.
         self.rows: Tensor | None = None
+        self.weight: Tensor | None = None
         self.pending = {"forward": 0, "backward": 0}
 
-    def forward(self, count: int, rows: Tensor | None) -> None:
+    def forward(self, count: int, rows: Tensor | None, weight: Tensor | None = None) -> None:
         """Count a pass forward of so many rows, a whole number of times those of `rows`.
+
+        Rows of `weight` 0 only fill a block up and do not count.
 
         Raises:
             BudgetSpent: a sample has been asked about more often than its budget.
             MethodFailed: nobody said whose rows these are, while a budget is in force.
         """
-        self._charge("forward", count, rows)
+        self._charge("forward", count, rows, weight)
         if self.budget is not None and float(self.forwards_now().max()) > self.budget:
             raise BudgetSpent(f"the budget is {self.budget} queries a sample; one more was asked")
 
-    def backward(self, count: int, rows: Tensor | None) -> None:
+    def backward(self, count: int, rows: Tensor | None, weight: Tensor | None = None) -> None:
         """Count a pass back."""
-        self._charge("backward", count, rows)
+        self._charge("backward", count, rows, weight)
 
     def forwards_now(self) -> Tensor:
         """Return passes forward so far, a sample (B,)."""
@@ -42,13 +45,13 @@ class Ledger:
         self._settle()
         return self.uneven["backward"] + self.even["backward"]
 
-    def _charge(self, way: str, count: int, rows: Tensor | None) -> None:
+    def _charge(self, way: str, count: int, rows: Tensor | None, weight: Tensor | None) -> None:
         if rows is None and count % self.samples == 0:
             self.even[way] += count // self.samples
         elif rows is not None and count % len(rows) == 0:
-            if rows is not self.rows:
+            if rows is not self.rows or weight is not self.weight:
                 self._settle()
-                self.rows = rows
+                self.rows, self.weight = rows, weight
             self.pending[way] += count // len(rows)
         elif self.budget is None:
             # Nobody said whose rows these are: the total stays right, the shares are even.
@@ -65,5 +68,6 @@ class Ledger:
             if count and self.rows is not None:
                 counts = self.uneven[way] = self.uneven[way].to(self.rows.device)
                 each = torch.full_like(self.rows, count, dtype=counts.dtype)
+                each = each if self.weight is None else each * self.weight
                 counts.index_add_(0, self.rows, each)
-        self.rows, self.pending = None, dict.fromkeys(self.pending, 0)
+        self.rows, self.weight, self.pending = None, None, dict.fromkeys(self.pending, 0)

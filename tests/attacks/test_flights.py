@@ -11,6 +11,7 @@ from trustml.attacks import _flights, _pursuit
 from trustml.attacks._flights import Flight, joined, legs, regrouped, take
 from trustml.attacks._pursuit import Best
 from trustml.attacks.apgd import apgd
+from trustml.attacks.momentum import momentum
 from trustml.attacks.pgd import pgd
 from trustml.contracts import Access
 from trustml.randomness import keyed
@@ -82,6 +83,26 @@ def test_the_size_of_a_flight_changes_nothing(
     for one, other in zip(*found, strict=True):
         assert torch.equal(one, other)
     assert 0 < int((net(found[0][0]).argmax(1) == y).sum()) < 100  # some leave, some stay
+
+
+@pytest.mark.parametrize("attack", [pgd, apgd, momentum])
+def test_the_won_that_fill_up_blocks_change_nothing_and_do_not_count(
+    attack: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against a loop that all who are won leave at once: the same points and the same passes."""
+    net = network()
+    x = torch.rand(100, 6)
+    y, found = net(x).argmax(1), []
+    for leave in (_flights.kept, lambda model, left, won: left):
+        monkeypatch.setattr(_pursuit, "kept", leave)
+        handed = Handed(net, Access.GRADIENTS, 100, block=(4, 16))  # type: ignore[arg-type]
+        candidate = attack(  # type: ignore[operator]
+            handed, x, y, Lp("linf", 0.08), random=keyed(0, torch.arange(100)), steps=25
+        )
+        found.append((candidate, handed.forwards, handed.backwards))
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+    assert len(found[0][1].unique()) > 1  # some leave, some stay
 
 
 def test_no_more_than_a_flight_is_looked_at_and_the_fallen_leave(

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from trustml.access import Handed
-from trustml.attacks import _answers, _pursuit
+from trustml.attacks import _answers, _flights, _pursuit
 from trustml.contracts import Domain
 from trustml.geometry import like
 from trustml.models.bnn import bnn
@@ -163,7 +163,7 @@ def test_one_look_at_a_checkpoint_and_none_between(
 @pytest.mark.usefixtures("as_on_a_gpu")
 def test_looks_grow_with_checkpoints_not_with_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a checkpoint every 40 steps a walk of 80 looks as often as one of 40, and once more."""
-    monkeypatch.setattr(_pursuit, "_EVERY", 40)
+    monkeypatch.setattr(_flights, "_EVERY", 40)
     forty, eighty = (
         sum(between("pgd", "linf", SMALL, {"steps": steps}, plain())) for steps in (40, 79)
     )

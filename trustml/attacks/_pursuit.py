@@ -13,14 +13,12 @@ from torch import Tensor
 
 from trustml.access import Handed, at, frozen, once, readings
 from trustml.attacks._answers import unwon
-from trustml.attacks._flights import Flight, legs, regrouped, room, take
+from trustml.attacks._flights import Flight, checkpoint, kept, legs, regrouped, room, take
 from trustml.contracts import Classifier, Random, Threat
 from trustml.errors import NotApplicable
 from trustml.geometry import like
 from trustml.threats import check_answers, check_readable
 
-# The first steps catch most of what can be caught at all; later a look every few is enough.
-_EARLY, _EVERY = 4, 5
 NO_GRADIENT = (
     "the model's answers have no gradient with respect to its inputs (detached, or computed "
     "outside torch); use an attack that needs scores or labels only"
@@ -192,42 +190,47 @@ def pursue(
 
     def fly(flight: Flight, leg: range) -> Flight:
         """Return the flight after a leg, those left in it; `best` gets those that have won."""
-        everyone = len(flight.rows) == len(quarry.y)
-        hunted, part = (quarry, model) if everyone else _of(quarry, model, flight.rows)
-        rows, held, walk = flight.rows, flight.held, flight.walk
+        rows, held, walk, left = flight.rows, flight.held, flight.walk, flight.left
+        hunted, part = _of(quarry, model, rows, left)
         walk = begin(hunted) if walk is None else walk
         for step in leg:
             walk, seen = see(part, walk, hunted)
             held = held.or_better(seen.point, seen.losses, seen.reached if wins else None)
             if checkpoint(step):
-                left = unwon(held.loss, seen.losses)
-                if len(left) < len(rows):
-                    best.write(rows, held)
-                    rows, held = rows[left], held.at(left)
-                    walk, seen = take(walk, left), take(seen, left)
+                # What the won ones' losses have become does not matter.
+                now = unwon(held.loss, seen.losses if left is None else seen.losses[left])
+                if len(now) < len(rows if left is None else left):
+                    left, stay = now, kept(model, now, held.loss == torch.inf)
+                    if len(stay) < len(rows):
+                        best.write(rows, held)
+                        rows, held = rows[stay], held.at(stay)
+                        walk, seen = take(walk, stay), take(seen, stay)
+                        left = torch.arange(len(left), device=rows.device)
                     if not len(left):
                         break
-                    hunted, part = _of(quarry, model, rows)
+                    hunted, part = _of(quarry, model, rows, left)
             walk = advance(walk, seen, hunted)
-        return Flight(rows, held, walk)
+        best.write(rows, held)
+        return Flight(rows, held, walk, left)
 
     with frozen(model):
         for leg in legs(steps):
             flights = regrouped([fly(flight, leg) for flight in flights], most)
         for flight in flights:
-            hunted, part = _of(quarry, model, flight.rows)
+            hunted, part = _of(quarry, model, flight.rows, flight.left)
             held = _last_look(part, flight.walk.point, hunted, flight.held, loss, wins=wins)
             best.write(flight.rows, held)
     return best
 
 
-def checkpoint(step: int) -> bool:
-    """Return whether samples that are won may leave after the look of that number."""
-    return step < _EARLY or step % _EVERY == 0
-
-
-def _of(quarry: Quarry, model: Classifier, rows: Tensor) -> tuple[Quarry, Classifier]:
-    return quarry.at(rows), at(model, rows)
+def _of(
+    quarry: Quarry, model: Classifier, rows: Tensor, left: Tensor | None
+) -> tuple[Quarry, Classifier]:
+    if left is None and len(rows) == len(quarry.y):
+        return quarry, model
+    if left is None or len(left) == len(rows) or not isinstance(model, Handed):
+        return quarry.at(rows), at(model, rows)
+    return quarry.at(rows), model.filled(rows, left)
 
 
 def look(model: Classifier, point: Tensor, quarry: Quarry, loss: Loss) -> Seen:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trustml.access import at
-from trustml.attacks._flights import room, take
+from trustml.attacks._flights import room
 from trustml.attacks._pursuit import Loss, Quarry, Seen, look
 from trustml.contracts import Classifier, Random
 from trustml.errors import NotApplicable
@@ -52,7 +52,12 @@ def shrunk(x: Tensor, random: Random, chance: float, step: int) -> Views:
     """
     drawn = random.uniform((4,), "view", step).double()
     ratio = torch.where(drawn[:, 0] < chance, _LEAST + (1 - _LEAST) * drawn[:, 1], 1.0)
-    return Views(_mixing(x.shape[2], ratio, drawn[:, 2]), _mixing(x.shape[3], ratio, drawn[:, 3]))
+    if x.shape[2] != x.shape[3]:
+        rows, columns = (_mixing(x.shape[2 + way], ratio, drawn[:, 2 + way]) for way in (0, 1))
+        return Views(rows, columns)
+    # Of a square both at once: on small images the calls cost more than the numbers.
+    places = drawn[:, 2:].mT.flatten()
+    return Views(*_mixing(x.shape[2], ratio.repeat(2), places).chunk(2))
 
 
 def blurred(slope: Tensor, size: int) -> Tensor:
@@ -77,7 +82,9 @@ def looks(
         part, some = copied(model, quarry, len(group))
         sights.append(look(part, torch.cat(group), some, loss))
     slopes = [slope for seen in sights for slope in seen.gradient.split(count)]
-    return take(sights[0], slice(count)), slopes
+    one = sights[0]
+    point, logits, losses = one.point[:count], one.logits[:count], one.losses[:count]
+    return Seen(point, logits, losses, slopes[0], one.reached[:count]), slopes
 
 
 def copied(model: Classifier, quarry: Quarry, count: int) -> tuple[Classifier, Quarry]:

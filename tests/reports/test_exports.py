@@ -77,6 +77,24 @@ def test_junit_tells_failures_errors_and_what_was_skipped(audit: Path) -> None:
     assert len(stricter.findall(".//failure")) == 2
 
 
+def test_what_is_accepted_is_skipped_with_the_reason(audit: Path) -> None:
+    """It fails no build, and nobody takes it for a pass; in SARIF it is suppressed."""
+    known = {**FACTS, "accepted": ["robustness/rule-one"]}
+    (audit / FINDINGS).write_text(json.dumps(known), encoding="utf-8")
+    root = ElementTree.parse(export(audit, "junit", "medium")).getroot()
+    suite = next(suite for suite in root if suite.get("name") == "robustness")
+    counts = [int(suite.get(n, "")) for n in ("tests", "failures", "errors", "skipped")]
+    assert counts == [2, 0, 0, 1]
+    assert len(root.findall(".//failure")) == 1
+    skipped = suite.find(".//skipped")
+    assert skipped is not None
+    assert str(skipped.get("message")).startswith("accepted by --accept robustness/rule-one: high")
+    log = json.loads(export(audit, "sarif", "high").read_text(encoding="utf-8"))
+    suppressed = [one["suppressions"] for one in log["runs"][0]["results"]]
+    assert suppressed[0][0]["status"] == "accepted"
+    assert suppressed[1:] == [[], []]
+
+
 def test_sarif_has_what_its_readers_need(audit: Path) -> None:
     """Version 2.1.0: each result names a rule of the driver, a level, a message, a fingerprint."""
     log = json.loads(export(audit, "sarif", "high").read_text(encoding="utf-8"))

@@ -59,12 +59,15 @@ def kept(found: Prepared, outcomes: Sequence[Outcome]) -> list[Finding]:
         "fingerprint": found.prints.facts(),
         "notes": list(found.notes),
         "classes": list(found.classes),
+        "tests": found.subject.tests,
+        "accepted": list(found.accepted),
         "queries": {"asked": found.ledger.asked, "budget": found.ledger.budget},
         "sections": {
             outcome.item.section.name: {
                 "grade": grade(outcome),
                 "reason": outcome.reason,
                 "failed": outcome.failed,
+                "inputs": found.subject.inputs(outcome.item.plan) if outcome.item.plan else 0,
             }
             for outcome in outcomes
         },

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from trustml.audit.change import change
 from trustml.audit.findings import Finding, done, graded, left
 from trustml.audit.sections import Section, Subject
 from trustml.benchmarks.plan import Plan
@@ -13,7 +14,7 @@ from trustml.errors import NotApplicable
 def _plan(base: Plan, subject: Subject) -> Plan:
     norms: tuple[Norm, ...] = ("linf",)
     if "linf" not in subject.budgets:
-        raise NotApplicable("the data have no usual budget; run trustml bench with --epsilon")
+        raise NotApplicable("the data have no usual budget: say one with --epsilon")
     queries = subject.by_depth(500, 2000, 5000)
     scores = (f"square:queries={queries}",) if subject.access >= Access.PROBABILITIES else ()
     return replace(
@@ -30,12 +31,11 @@ def _judged(records: Sequence[Record]) -> Iterator[Finding]:
 
 def _finding(record: Record) -> Finding:
     robust, clean = record.scores["robust accuracy"], record.scores["clean accuracy"]
-    threat = f"{record.threat['norm']} ≤ {record.threat['epsilon']:.4g}"
     return Finding(
         "black box", "black_box",
         f"Of {clean.value:.1%} right answers {robust.value:.1%} remain under {record.plugin}, "
-        f"which sees only answers: {record.cost.queries:.0f} queries an input on average "
-        f"({threat})",
+        f"which sees only answers, {change(record)}; it asked {record.cost.queries:.0f} queries "
+        f"an input on average",
         graded(left(robust, clean.value)), "robust accuracy", robust, record.case,
         ("black-box evasion",),
         "Limit and watch the queries of each account (query monitor), answer with labels only, and "

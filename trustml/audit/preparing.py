@@ -4,7 +4,9 @@ Nothing is attacked yet.
 """
 
 import json
+import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -12,9 +14,10 @@ from typing import cast
 import torch
 
 from trustml.access import frozen
+from trustml.audit.accepting import read_accepted
 from trustml.audit.agenda import Item, Pace, agenda, seconds, work
 from trustml.audit.sections import DEPTHS, Depth, Subject
-from trustml.benchmarks.exams import checked
+from trustml.benchmarks.exams import cases, checked
 from trustml.benchmarks.inspection import controls_of
 from trustml.benchmarks.place import arithmetic, device_of
 from trustml.benchmarks.plan import Plan
@@ -50,6 +53,7 @@ class Prepared:
         ledger: what a server was asked, and may be.
         notes: what a reader should know of the model.
         classes: their names, as the data number them.
+        accepted: names of known findings, which decide nothing.
     """
 
     folder: Path
@@ -63,41 +67,58 @@ class Prepared:
     ledger: Ledger
     notes: tuple[str, ...]
     classes: tuple[str, ...]
+    accepted: tuple[str, ...] = ()
 
 
-def prepared(base: Plan, depth: str, folder: Path, budget: int = 0) -> Prepared:
+def prepared(
+    base: Plan, depth: str, folder: Path, budget: int = 0, accepted: Sequence[str] = ()
+) -> Prepared:
     """Settle the model, take its fingerprint, choose the sections; nothing is attacked yet.
 
     Args:
+        base: the model and the data; its `epsilons` take the place of the data's usual budget.
+        depth: quick, standard or thorough.
+        folder: of the audit.
         budget: how many inputs a server is asked about at most; 0 sets no limit.
+        accepted: names of known findings, as `read_accepted` takes them.
 
     Raises:
-        UsageError: the model, the data or the depth cannot be had, or the budget is spent already.
+        UsageError: the model, the data or the depth cannot be had, no finding is called so, or the
+            budget is spent already.
         TrustError: the model does not answer as a classifier.
     """
     if depth not in DEPTHS:
         raise UnknownName.of("depth", depth, DEPTHS)
+    accepted = read_accepted(accepted)
     if (folder / AUDIT).exists():
         raise BadInput(f"{folder} holds an audit; choose another --out, or --resume {folder}")
     # A plan must ask for something to be checked; what it asks for is not kept.
     base = replace(checked(replace(base, attacks=("noise",))), attacks=())
     base = replace(base, controls_of=controls_of(base.controls_of))
     (folder / QUERIES).unlink(missing_ok=True)
-    found = _prepared(base, depth, folder, budget)
+    found = _prepared(base, depth, folder, budget, accepted)
     _write(found, depth)
     return found
 
 
-def resumed(folder: Path, budget: int | None = None) -> Prepared:
-    """Return the audit of a folder, to be gone on with; a budget takes the place of its own.
+def resumed(
+    folder: Path, budget: int | None = None, accepted: Sequence[str] | None = None
+) -> Prepared:
+    """Return the audit of a folder, to be gone on with.
+
+    Args:
+        folder: of the audit.
+        budget: in the place of its own.
+        accepted: names of known findings in the place of its own.
 
     Raises:
         BadInput: there is none, or it is damaged.
-        UsageError: its budget is spent.
+        UsageError: its budget is spent, or no finding is called so.
         TrustError: the model or the data cannot be had any more.
     """
-    base, depth, before = _read(folder)
-    found = _prepared(base, depth, folder, before if budget is None else budget)
+    base, depth, before, known = _read(folder)
+    names = known if accepted is None else read_accepted(accepted)
+    found = _prepared(base, depth, folder, before if budget is None else budget, names)
     _write(found, depth)
     return found
 
@@ -108,11 +129,11 @@ def read_audit(folder: Path) -> tuple[Plan, Depth]:
     Raises:
         BadInput: the folder holds no audit, or it is damaged.
     """
-    base, depth, _ = _read(folder)
+    base, depth, _, _ = _read(folder)
     return base, depth
 
 
-def _read(folder: Path) -> tuple[Plan, Depth, int]:
+def _read(folder: Path) -> tuple[Plan, Depth, int, tuple[str, ...]]:
     if not (folder / AUDIT).is_file():
         raise BadInput(f"{folder} holds no audit: there is no {AUDIT} in it")
     try:
@@ -120,22 +141,27 @@ def _read(folder: Path) -> tuple[Plan, Depth, int]:
         base, depth = plan_from_json(json.dumps(facts["base"])), facts["depth"]
         if depth not in DEPTHS or facts["schema"] != 1:
             raise ValueError(f"depth {depth!r}, schema {facts['schema']!r}")
-        return base, depth, int(facts.get("budget", 0))
+        return base, depth, int(facts.get("budget", 0)), read_accepted(facts.get("accepted", []))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{folder / AUDIT}: not an audit ({error})") from error
 
 
 def _write(found: Prepared, depth: Depth) -> None:
     base, budget = json.loads(found.base.to_json()), found.ledger.budget
-    facts = {"schema": 1, "depth": depth, "budget": budget, "base": base}
+    known = {"accepted": list(found.accepted)} if found.accepted else {}
+    facts = {"schema": 1, "depth": depth, "budget": budget, **known, "base": base}
     text = json.dumps(facts, indent=1).encode()
     path = found.folder / AUDIT
-    # When it was begun is the time of this file.
-    if not path.is_file() or path.read_bytes() != text:
+    before = path.stat() if path.is_file() else None
+    if before is None or path.read_bytes() != text:
         write_whole(path, text)
+    if before is not None:  # when it was begun is the time of this file
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def _prepared(base: Plan, depth: Depth, folder: Path, budget: int) -> Prepared:
+def _prepared(
+    base: Plan, depth: Depth, folder: Path, budget: int, accepted: Sequence[str]
+) -> Prepared:
     if budget < 0:
         raise BadInput(f"--budget {budget} must be 0 (no bound) or more")
     began = time.perf_counter()
@@ -155,17 +181,32 @@ def _prepared(base: Plan, depth: Depth, folder: Path, budget: int) -> Prepared:
             prints = _fingerprint(setting, dataset, access)
         pace = replace(_pace(setting, access), opening=opening, step=_step(setting, recipe))
     subject = Subject(
-        access, depth, setting.split.x.dim() == 4, tuple(dataset.budgets), bool(prints.affine),
+        access, depth, setting.split.x.dim() == 4, 
+        # One number is no budget for two norms: where it is given, the entries' own is meant.
+        ("linf",) if base.epsilons else tuple(dataset.budgets), bool(prints.affine),
         len(dataset.train), len(dataset.validation), len(dataset.test), len(dataset.outside),
         setting.split.domain.shape, setting.split.classes, is_remote(setting.module),
     )  # fmt: skip
     items = agenda(base, subject)
+    names = _checked(accepted, items, dataset)
     queries = sum(work(item, subject)[0] for item in items)
     taken = sum(seconds(item, subject, pace) for item in items)
     return Prepared(
         folder, base, subject, items, prints, queries, taken, pace.rate, ledger, setting.notes,
-        dataset.class_names,
+        dataset.class_names, names,
     )  # fmt: skip
+
+
+def _checked(accepted: Sequence[str], items: Sequence[Item], dataset: Dataset) -> tuple[str, ...]:
+    """Return the names, after those of single cases were held against the cases to come."""
+    if all(name.count("/") < 2 for name in accepted):
+        return tuple(accepted)
+    known = {
+        item.section.name: [case.name for case in cases(checked(item.plan), dataset)]
+        for item in items
+        if item.plan is not None
+    }
+    return read_accepted(accepted, known)
 
 
 def _fingerprint(setting: Setting, dataset: Dataset, access: Access) -> Fingerprint:

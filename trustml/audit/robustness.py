@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from trustml.audit.change import change
 from trustml.audit.findings import Finding, done, graded, left
 from trustml.audit.sections import Section, Subject
 from trustml.benchmarks.plan import Bounds, Plan
@@ -34,7 +35,7 @@ def _plan(base: Plan, subject: Subject) -> Plan:
         )
     known: list[Norm] = [norm for norm in ("linf", "l2", "l1") if norm in subject.budgets]
     if not known:
-        raise NotApplicable("the data have no usual budget; run trustml bench with --epsilon")
+        raise NotApplicable("the data have no usual budget: say one with --epsilon")
     norms = tuple(known[: subject.by_depth(1, 2, 3)])
     limit = subject.by_depth(100, 500, 1000)
     certify: Bounds = subject.by_depth("auto", "tight", "tight")
@@ -56,7 +57,7 @@ def _worst_case(record: Record) -> Finding:
     return Finding(
         "worst case", "robustness",
         f"Of {clean.value:.1%} right answers {robust.value:.1%} remain under the strongest attack "
-        f"with full knowledge ({_budget(record)})",
+        f"with full knowledge, {change(record)}",
         graded(share), "robust accuracy", robust, record.case, ("white-box evasion",), _ADVICE,
     )  # fmt: skip
 
@@ -66,7 +67,7 @@ def _noise(record: Record) -> Finding:
     return Finding(
         "noise", "robustness",
         f"Random noise of the same size leaves {robust.value:.1%} of {clean.value:.1%} right "
-        f"answers ({_budget(record)})",
+        f"answers, {change(record)}",
         # An interval around the clean accuracy itself must not accuse an honest model.
         graded(robust.value / clean.value if clean.value else 0.0), "robust accuracy", robust,
         record.case, (), "Train it with noisy inputs: it is unsteady without any attacker.",

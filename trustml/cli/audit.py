@@ -37,7 +37,9 @@ def report(run: Path, form: str, fail_on: str | None) -> None:
 
 @click.command(
     short_help="All exams that a model allows: findings, one page.",
-    epilog="Example: trustml audit model.onnx --data digits --fail-on high",
+    epilog="\b\nExamples:\n"
+    "  trustml audit model.onnx --data digits --fail-on high\n"
+    "  trustml audit model.onnx --data digits --fail-on high --accept black_box",
 )
 @click.argument("model", required=False)
 @DATA
@@ -46,6 +48,12 @@ def report(run: Path, form: str, fail_on: str | None) -> None:
     default="standard",
     show_default=True,
     help="quick (minutes), standard, or thorough (hours).",
+)
+@click.option(
+    "--epsilon",
+    metavar="E",
+    help="How far an attacker may change each pixel (Linf), such as 0.1 or 8/255, in the "
+    "data's units. Default: the usual budgets of the data.",
 )
 @click.option(
     "--controls-of",
@@ -71,6 +79,14 @@ def report(run: Path, form: str, fail_on: str | None) -> None:
     "With --resume a higher one goes on where the last one ended.",
 )
 @FAIL_ON
+@click.option(
+    "--accept",
+    multiple=True,
+    metavar="NAME",
+    help="A known finding, which is shown and does not fail: a section (robustness), a check "
+    "(robustness/worst-case), or one finding as the page calls it; repeat for several. With "
+    "--resume they take the place of those before.",
+)
 @JSON
 def audit(
     model: str | None, out: str | None, fail_on: str | None, as_json: bool, **words: Any
@@ -79,12 +95,15 @@ def audit(
 
     MODEL is a file (.onnx, .pt2, .skops), an address (http://…/v2/models/NAME), a Python function
     (file.py:build:weights=model.safetensors), or a recipe such as cnn.
+
+    Exit code: 3 if a finding is as bad as --fail-on, or worse, and not accepted; else 1 if a
+    section failed; else 0. 3 wins over 1.
     """
     from trustml.cli.auditing import run_audit
     from trustml.cli.reach import check_alone
 
     if words["resume"] is not None:
-        check_alone("resume", "budget", "fail_on", "as_json")
+        check_alone("resume", "budget", "fail_on", "accept", "as_json")
     run_audit(model, Path(out) if out else None, fail_on, as_json, runs=RUNS, **words)
 
 

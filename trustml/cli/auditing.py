@@ -10,12 +10,14 @@ from typing import Any
 import click
 
 from trustml.audit import auditing
+from trustml.audit.accepting import deciding, name_of
 from trustml.audit.auditing import Outcome
-from trustml.audit.findings import SEVERITIES, Severity, at_least
+from trustml.audit.findings import SEVERITIES, Finding, Severity
 from trustml.audit.preparing import AUDIT, Prepared, prepared, resumed
 from trustml.audit.replaying import named, replay
 from trustml.benchmarks.plan import Plan
 from trustml.cli.lines import say
+from trustml.cli.running import size_of
 from trustml.cli.targeting import target_text
 from trustml.contracts import Access
 from trustml.deployment import recognised
@@ -41,16 +43,19 @@ def run_audit(
     resume = words.pop("resume")
     depth = words.pop("depth")
     runs, budget = words.pop("runs"), words.pop("budget")
+    accepted, epsilon = words.pop("accept"), words.pop("epsilon")
     model = target_text(model or "", words) or None
     if resume is not None:
-        found = resumed(Path(resume), budget)
+        found = resumed(Path(resume), budget, accepted or None)
     else:
         if model is None:
             raise BadInput("no model to audit; name one: trustml audit MODEL --data DATA")
         recipe = recognised(model) or model
         check_home(folder)
         home = folder if folder is not None else _new(runs, recipe, words["data"])
-        found = prepared(Plan(models=(recipe,), **words), depth, home, budget or 0)
+        sizes = (size_of(epsilon),) if epsilon is not None else ()
+        base = Plan(models=(recipe,), epsilons=sizes, **words)
+        found = prepared(base, depth, home, budget or 0, accepted)
     if not as_json:
         _announce(found)
     outcomes = []
@@ -63,9 +68,10 @@ def run_audit(
     except KeyboardInterrupt:
         click.echo(f"Stopped. Continue with: trustml audit --resume {found.folder}", err=True)
         sys.exit(130)
-    _conclude(found, outcomes, as_json)
     findings, _ = auditing.findings_of(found.folder)
-    if limit is not None and any(at_least(finding.severity, limit) for finding in findings):
+    failing = deciding(findings, limit, found.accepted) if limit is not None else []
+    _conclude(found, outcomes, failing, as_json)
+    if failing:
         sys.exit(_DANGER)
     if any(outcome.failed for outcome in outcomes):
         sys.exit(1)
@@ -178,7 +184,9 @@ def _tell(outcome: Outcome, as_json: bool, seconds: float) -> None:
         say(f"{outcome.item.section.title}: {grade}{reason} ({seconds:.0f} s)")
 
 
-def _conclude(found: Prepared, outcomes: Sequence[Outcome], as_json: bool) -> None:
+def _conclude(
+    found: Prepared, outcomes: Sequence[Outcome], failing: Sequence[Finding], as_json: bool
+) -> None:
     findings, facts = auditing.findings_of(found.folder)
     page = write_audit_page(found.folder)
     if as_json:
@@ -186,9 +194,23 @@ def _conclude(found: Prepared, outcomes: Sequence[Outcome], as_json: bool) -> No
     screen = console()
     screen.print()
     screen.print(grades(facts))
-    screen.print(listed(findings))
+    if findings:
+        screen.print(listed(findings, found.accepted))
     screen.print(verdict(findings, facts), style="bold")
     screen.print(f"The page lies in {page}", soft_wrap=True)
+    if failing:
+        names = ", ".join(dict.fromkeys(name_of(f).rpartition("/")[0] for f in failing))
+        say(
+            f"Exit code 3: {len(failing)} findings that --fail-on names: {names}. A known one is "
+            f"accepted by its name: --accept {names.split(',')[0]}"
+        )
+    failed = [outcome.item.section.title for outcome in outcomes if outcome.failed]
+    if failed and not found.ledger.spent:
+        screen.print(
+            f"Failed: {'; '.join(failed)}. Try again what failed with: "
+            f"trustml audit --resume {found.folder}",
+            soft_wrap=True,
+        )
     if found.ledger.spent:
         words = f"trustml audit --resume {found.folder} --budget N"
         screen.print(

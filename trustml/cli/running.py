@@ -44,7 +44,7 @@ def plan_of(words: dict[str, Any]) -> Plan:
     Raises:
         BadInput: an epsilon, a batch size or a shard that is none.
     """
-    epsilons = tuple(_epsilon(text) for text in words.pop("epsilons"))
+    epsilons = tuple(size_of(text) for text in words.pop("epsilons"))
     shard = words.pop("shard")
     index, _, count = shard.partition("/")
     if not (index.isdecimal() and count.isdecimal()):
@@ -64,7 +64,12 @@ def _batch_size(text: str) -> int:
     return int(text)
 
 
-def _epsilon(text: str) -> float:
+def size_of(text: str) -> float:
+    """Return the size of a change, as --epsilon takes it.
+
+    Raises:
+        BadInput: it is none.
+    """
     try:
         return number(text)
     except ValueError as error:

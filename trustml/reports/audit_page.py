@@ -9,10 +9,12 @@ from typing import Any
 
 from rich.table import Table
 
+from trustml.audit.accepting import accepted_by, name_of
 from trustml.audit.agenda import SECTIONS
 from trustml.audit.auditing import findings_of, run_of
 from trustml.audit.findings import SEVERITIES, Finding, worst
 from trustml.audit.preparing import AUDIT, read_audit
+from trustml.audit.replaying import command
 from trustml.audit.taxonomy import names
 from trustml.benchmarks import harness
 from trustml.benchmarks.place import trustml_version
@@ -42,7 +44,7 @@ def write_audit_page(folder: Path) -> Path:
     findings, facts = findings_of(folder)
     base, depth = read_audit(folder)
     sections: list[Part] = [
-        ("What was found", "findings", list(_found(findings))),
+        ("What was found", "findings", list(_found(findings, folder, facts))),
         ("What was tested", "tested", [_tested(folder, base, depth, facts)]),
         ("What is not known", "unknown", list(_unknown(facts))),
         *_evidence(folder, facts),
@@ -64,13 +66,14 @@ def grades(facts: Mapping[str, Any]) -> Table:
     return table
 
 
-def listed(findings: Sequence[Finding]) -> Table:
-    """Return the table of the findings, the worst first."""
+def listed(findings: Sequence[Finding], accepted: Sequence[str] = ()) -> Table:
+    """Return the table of the findings, the worst first; what is accepted is marked."""
     table = plain_table("Findings", "id", [])
     table.add_column("severity")
     table.add_column("what was found")
     for finding in findings:
-        table.add_row(finding.id, finding.severity, finding.title)
+        known = "\naccepted" if accepted_by(finding, accepted) else ""
+        table.add_row(finding.id, f"{finding.severity}{known}", finding.title)
     return table
 
 
@@ -85,6 +88,8 @@ def verdict(findings: Sequence[Finding], facts: Mapping[str, Any]) -> str:
     if not findings:
         said = "Nothing was found out."
     part = _unfinished(facts)
+    known = [f.id for f in findings if accepted_by(f, facts.get("accepted", ()))]
+    said += f" Accepted: {', '.join(known)}." if known else ""
     said += f" Not finished: {', '.join(part)}." if part else ""
     return f"{said} Nothing is known about: {', '.join(lost)}." if lost else said
 
@@ -103,18 +108,22 @@ def _verdict(findings: Sequence[Finding], facts: Mapping[str, Any]) -> list[str]
     return [markup.paragraph(verdict(findings, facts), look)]
 
 
-def _found(findings: Sequence[Finding]) -> Iterator[str]:
+def _found(findings: Sequence[Finding], folder: Path, facts: Mapping[str, Any]) -> Iterator[str]:
     yield markup.paragraph(_BANDS, "small")
     for finding in findings:
+        accepted = accepted_by(finding, facts.get("accepted", ()))
         score, known = finding.score, names(finding.kinds)
         rows = [
             ("evidence", f"{finding.metric} {score.value:.4g} (95 % interval {score.low:.4g} to "
                          f"{score.high:.4g}), case {finding.case} of section {finding.section}"),
             *([("known as", "; ".join(known))] if known else []),
             *([("what to do", finding.remedy)] if finding.severity != "passed" else []),
-            ("again", f"trustml replay AUDIT#{finding.id}"),
+            *([("accepted", f"by --accept {accepted}: it decides nothing")] if accepted else []),
+            ("name", name_of(finding)),
+            ("again", command(folder, finding)),
         ]  # fmt: skip
-        head = f"{finding.id} · {finding.severity} · {finding.title}"
+        mark = " · accepted" if accepted else ""
+        head = f"{finding.id} · {finding.severity}{mark} · {finding.title}"
         yield f'<h3 class="{_LOOKS[finding.severity]}">{escape(head)}</h3>{markup.facts(rows)}'
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from trustml.audit.accepting import accepted_by, deciding
 from trustml.audit.auditing import findings_of
 from trustml.audit.findings import Finding, Severity, at_least
 from trustml.audit.preparing import read_audit
@@ -50,11 +51,16 @@ def _junit(
         for finding in mine:
             name = f"{finding.name}: {finding.case}"
             test = ElementTree.SubElement(suite, "testcase", classname=section, name=name)
-            if at_least(finding.severity, fail_on):
+            accepted = accepted_by(finding, facts.get("accepted", ()))
+            if accepted:
+                why = f"accepted by --accept {accepted}: {finding.severity}: {finding.title}"
+                ElementTree.SubElement(test, "skipped", message=why)
+            elif at_least(finding.severity, fail_on):
                 failure = ElementTree.SubElement(test, "failure", type=finding.severity)
                 failure.set("message", finding.title)
                 failure.text = f"{finding.remedy}\n{command(folder, finding)}"
-        failed = sum(at_least(finding.severity, fail_on) for finding in mine)
+        failed = len(deciding(mine, fail_on, facts.get("accepted", ())))
+        known = sum(bool(accepted_by(finding, facts.get("accepted", ()))) for finding in mine)
         if not mine or fate["failed"]:
             test = ElementTree.SubElement(suite, "testcase", classname=section, name=section)
             kind = "error" if fate["failed"] else "skipped"
@@ -62,7 +68,7 @@ def _junit(
         counts = {
             "tests": len(mine) + int(not mine or fate["failed"]), "failures": failed,
             "errors": int(fate["failed"]),
-            "skipped": int(not mine and not fate["failed"]),
+            "skipped": known + int(not mine and not fate["failed"]),
         }  # fmt: skip
         for name, count in counts.items():
             suite.set(name, str(count))
@@ -95,7 +101,10 @@ def _sarif(
                 "toolExecutionNotifications": [{"message": text} for text in lost],
             }
         ],
-        "results": [_result(finding, folder, base.models[0]) for finding in findings],
+        "results": [
+            _result(finding, folder, base.models[0]) | {"suppressions": _accepted(finding, facts)}
+            for finding in findings
+        ],
     }
     return json.dumps(
         {
@@ -131,6 +140,14 @@ def _result(finding: Finding, folder: Path, model: str) -> Json:
             "replay": command(folder, finding),
         },
     }  # fmt: skip
+
+
+def _accepted(finding: Finding, facts: dict[str, Any]) -> list[Json]:
+    """Return by what the finding is accepted; none says that nobody has accepted it."""
+    accepted = accepted_by(finding, facts.get("accepted", ()))
+    why = f"trustml audit --accept {accepted}"
+    known = {"kind": "external", "status": "accepted", "justification": why}
+    return [known] if accepted else []
 
 
 def _rule(finding: Finding) -> str:

@@ -83,6 +83,23 @@ def test_budgets_stop_the_next_call() -> None:
         handed(Access.LABELS, budget=2)(X[:3])
 
 
+def test_passes_back_from_features_are_counted_too() -> None:
+    """A pass back for each sample whose features are pulled, as from logits."""
+
+    class Featured:
+        def __call__(self, x: Tensor) -> Tensor:
+            return linear(x)
+
+        def features(self, x: Tensor) -> Tensor:
+            return 2 * x
+
+    model = Handed(Featured(), Access.GRADIENTS, len(X))
+    x = X[1:3].clone().requires_grad_()
+    (slope,) = torch.autograd.grad(model.at(torch.tensor([1, 2])).features(x).sum(), x)
+    assert torch.equal(slope, torch.full_like(x, 2.0))
+    assert model.forwards.tolist() == model.backwards.tolist() == [0, 1, 1, 0]
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
 def test_blocks_have_one_shape(count: int) -> None:
     """The model only ever sees 3 rows, and what comes back is as long as what went in."""

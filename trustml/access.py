@@ -97,7 +97,10 @@ class Handed:
         if self.access < Access.GRADIENTS:
             with torch.no_grad():
                 return in_blocks(self._model, x, self._block)
-        answer = self._graphed(x)
+        return self._counted(self._graphed(x), x)
+
+    def _counted(self, answer: Tensor, x: Tensor) -> Tensor:
+        """Return the answer, the passes back from which are counted."""
         if answer.grad_fn is not None and x.requires_grad:
             count, rows, weight, ledger = len(x), self._rows, self._weight, self._ledger
             answer.grad_fn.register_prehook(lambda _: ledger.backward(count, rows, weight))
@@ -139,7 +142,7 @@ class Handed:
         if self.access < Access.GRADIENTS:
             raise NotApplicable(f"features are not to be seen with access to {self.access.name}")
         self._ledger.forward(len(x), self._rows, self._weight)
-        return in_blocks(self._model.features, x, self._block)
+        return self._counted(in_blocks(self._model.features, x, self._block), x)
 
     def at(self, rows: Tensor, /) -> "Handed":
         """Return the model for calls about just these samples; counts go to the same ledger."""

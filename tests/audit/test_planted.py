@@ -1,5 +1,6 @@
 """What was planted is found, and an honest model is not accused: backdoors and hidden gradients."""
 
+import json
 import warnings
 from pathlib import Path
 
@@ -7,8 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from trustml.audit.auditing import FINDINGS, run_of
 from trustml.audit.backdoor import BACKDOOR
-from trustml.audit.findings import Finding
+from trustml.audit.findings import Finding, numbered
+from trustml.audit.preparing import AUDIT
+from trustml.audit.replaying import replay
 from trustml.audit.robustness import ROBUSTNESS
 from trustml.audit.sections import Section, Subject
 from trustml.benchmarks import harness
@@ -150,3 +154,20 @@ def test_hidden_gradients_are_found(room: Path, tmp_path: Path, name: str, sever
     model = f"{room / 'make.py'}:{name}:weights={room / weights}"
     found = _found(ROBUSTNESS, model, tmp_path / "run")
     assert found["masked gradients"].severity == severity, found["masked gradients"].title
+
+
+def test_a_replay_sees_a_backdoor_that_is_new(room: Path, tmp_path: Path) -> None:
+    """The rank is 1 of 10 at best, for an honest model as for one with a backdoor."""
+    honest, bad = (f"{room / 'make.py'}:build:weights={room / n}.pt" for n in ("honest", "bad"))
+    subject = Subject(Access.GRADIENTS, "quick", True, ("linf",), training=1000)
+    base = Plan((honest,), controls_of="cnn")
+    plan = BACKDOOR.plan(base, subject)
+    found = numbered(BACKDOOR.judged(list(harness.start(plan, run_of(tmp_path, "backdoor")))))
+    facts = {"schema": 1, "depth": "quick", "base": json.loads(base.to_json())}
+    (tmp_path / AUDIT).write_text(json.dumps(facts), encoding="utf-8")
+    facts = {"findings": [one.to_json() for one in found], "sections": {}}
+    (tmp_path / FINDINGS).write_text(json.dumps(facts), encoding="utf-8")
+    again, other = (replay(tmp_path, "F-001", model) for model in (None, bad))
+    assert (again.reproduced, again.worse) == (True, False)
+    assert (other.reproduced, other.worse) == (False, True)
+    assert other.accused == (None, TARGET)

@@ -94,6 +94,20 @@ def test_calibration_and_areas() -> None:
     assert found == {"calibration": "medium", "outsiders": "low", "errors foretold": "low"}
 
 
+def test_a_detector_below_chance_tells_nothing_and_is_no_advice() -> None:
+    """AUROC 0.12: turned digits are taken for ordinary; a gate of that detector lets them pass."""
+    scores = {"worst auroc": (0.12, 0.1, 0.14), "rotated: auroc": (0.12, 0.1, 0.14)}
+    (found,) = DOUBT.judged([_record("mcp", scores)])
+    assert found.severity == "high"
+    assert found.title.startswith("No detector tells inputs unlike the training data")
+    assert "turned by 90°" in found.title
+    assert "no class" not in found.title
+    assert "abstain" not in found.remedy
+    good = {"worst auroc": (0.9, 0.85, 0.95), "rotated: auroc": (0.9, 0.85, 0.95)}
+    (found,) = DOUBT.judged([_record("knn", good)])
+    assert "+abstain:detector=knn" in found.remedy
+
+
 def test_a_copy_is_the_worse_the_better_it_is() -> None:
     ratio = {"queries over the least": (1.0,) * 3, "parameter error": (1e-9,) * 3}
     for agreement, more, severity in (

@@ -13,6 +13,14 @@ from trustml.recipes import read_recipe
 # Calibration errors, and areas under the curve, below which a finding is that bad.
 _ERRORS: tuple[tuple[float, Severity], ...] = ((0.05, "passed"), (0.1, "low"), (0.2, "medium"))
 _AREAS: tuple[tuple[float, Severity], ...] = ((0.6, "high"), (0.8, "medium"), (0.95, "low"))
+_CHANCE = 0.5
+# What the sets show (data/_made.py); others are called by their own names.
+_SHOWN = {
+    "rotated": "the test inputs, turned by 90°",
+    "inverted": "the test inputs, dark and bright exchanged",
+    "shuffled": "the test inputs, rows and columns in another order",
+    "noise": "noise that looks like nothing",
+}
 
 
 def _plan(base: Plan, subject: Subject) -> Plan:
@@ -44,7 +52,9 @@ def _calibration(record: Record) -> Finding:
         f"Its probabilities are off by {error.value:.1%} on average (ECE), by {scaled.value:.1%} "
         f"after temperature scaling",
         severity, "ece", error, record.case, ("calibration",),
-        "Scale its temperature on held-out data, or answer with prediction sets.",
+        "Fit one number on held-out data by which its logits are divided, so that of answers that "
+        "are 80 % sure 80 % are right (temperature scaling), or answer with all classes that are "
+        "likely enough (prediction sets).",
     )  # fmt: skip
 
 
@@ -55,13 +65,29 @@ def _outsiders(record: Record) -> Finding:
         if name.endswith(": auroc") and name != "errors: auroc"
     }  # fmt: skip
     hardest = min(sets, key=lambda name: sets[name].value)
+    inputs = f"inputs unlike the training data ({_SHOWN.get(hardest, hardest)})"
+    numbers = f"with AUROC {worst.value:.1%}, where chance has 50.0%"
+    told = (
+        f"No detector tells {inputs} from ordinary ones: even the best, {record.plugin}, takes "
+        f"them for more ordinary than the test inputs themselves, {numbers}"
+        if worst.value < _CHANCE
+        else f"The best of the detectors, {record.plugin}, tells {inputs} from ordinary ones "
+        f"{numbers}"
+    )
     return Finding(
-        "outsiders", "doubt",
-        f"The best of the detectors, {record.plugin}, tells the hardest inputs of no class "
-        f"({hardest}) from ordinary ones with AUROC {worst.value:.1%}, where chance has 50.0%",
-        _by_area(worst), "worst auroc", worst, record.case, ("unknown inputs",),
-        f"Put a gate in front of it (+abstain:detector={record.plugin}), and a person behind it.",
+        "outsiders", "doubt", told, _by_area(worst), "worst auroc", worst, record.case,
+        ("unknown inputs",), _watch(record.plugin, worst),
     )  # fmt: skip
+
+
+def _watch(detector: str, worst: Score) -> str:
+    if _by_area(worst) != "high":
+        return f"Put a gate in front of it (+abstain:detector={detector}), and a person behind it."
+    return (
+        "A gate of these detectors would let such inputs through: check what reaches the model "
+        "before it is asked (source, size, orientation), train it with such inputs, or look for a "
+        "detector that does tell them (trustml bench --detector all)."
+    )
 
 
 def _errors(record: Record) -> Finding:

@@ -2,12 +2,13 @@
 
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from trustml.audit.agenda import SECTIONS
 from trustml.audit.auditing import findings_of, run_of
-from trustml.audit.findings import Finding
+from trustml.audit.findings import SEVERITIES, Finding
 from trustml.benchmarks import harness
 from trustml.benchmarks.plan import Plan, read_plan
 from trustml.contracts import Json, Record, Score
@@ -23,28 +24,51 @@ _LISTS = {
     "route": "routes",
     "stealer": "stealers",
 }
+# What these say is not in their number: a rank among a few honest models cannot grow, and signs of
+# masked gradients have none. Their verdicts are compared.
+_BY_VERDICT = ("backdoor", "masked gradients")
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A finding, and the same number measured again."""
+    """A finding, the same number measured again, and what is found now.
+
+    Args:
+        finding: of the audit.
+        again: its number now.
+        now: the finding by the same rule; None where the rule finds nothing to judge.
+        accused: the class that a backdoor is said to be of, then and now; None is none.
+    """
 
     finding: Finding
     again: Score
+    now: Finding | None = None
+    accused: tuple[int | None, int | None] = (None, None)
 
     @property
     def reproduced(self) -> bool:
-        """Whether the new number lies in the interval of the finding."""
+        """Whether the new number lies in the interval of the finding, and the verdict is its."""
+        if self._by_verdict is not None:
+            same = self._by_verdict.severity == self.finding.severity
+            return same and self.accused[0] == self.accused[1]
         then = self.finding.score
         return then.low <= self.again.value <= then.high
 
     @property
     def worse(self) -> bool:
-        """Whether the new number lies beyond the bad end of the interval."""
-        then = self.finding.score
-        if then.better == "higher":
-            return self.again.value < then.low
-        return self.again.value > then.high
+        """Whether the new number lies beyond the bad end of the interval, or accuses anew."""
+        if self._by_verdict is not None:
+            then, now = self.accused
+            anew = now is not None and now != then
+            return anew or _rank(self._by_verdict) < _rank(self.finding)
+        score = self.finding.score
+        if score.better == "higher":
+            return self.again.value < score.low
+        return self.again.value > score.high
+
+    @property
+    def _by_verdict(self) -> Finding | None:
+        return self.now if self.finding.name in _BY_VERDICT else None
 
 
 def named(text: str) -> tuple[Path, str]:
@@ -83,7 +107,10 @@ def replay(folder: Path, name: str, model: str | None = None) -> Replay:
     if again is None or again.status != "done":
         reason = again.reason if again else "the case is not among those of the plan"
         raise MethodFailed(f"{finding.case} cannot be made again: {reason}")
-    return Replay(finding, again.scores[finding.metric])
+    return Replay(
+        finding, again.scores[finding.metric], _judged(records, again, finding),
+        (_accused(then), _accused(again)),
+    )  # fmt: skip
 
 
 def narrowed(plan: Plan, record: Record) -> Plan:
@@ -102,6 +129,23 @@ def narrowed(plan: Plan, record: Record) -> Plan:
 def command(folder: Path, finding: Finding) -> str:
     """Return the command that examines the finding again."""
     return f"trustml replay {folder}#{finding.id}"
+
+
+def _judged(records: Sequence[Record], again: Record, finding: Finding) -> Finding | None:
+    """Return what the rule of the finding says of the record that was made again."""
+    section = next(one for one in SECTIONS if one.name == finding.section)
+    found = section.judged(records)
+    return next((f for f in found if (f.name, f.case) == (finding.name, again.case)), None)
+
+
+def _accused(record: Record) -> int | None:
+    """Return the class that an inspection raises an alarm about, if it does."""
+    alarm = record.scores.get("alarm raised")
+    return int(record.scores["oddest class"].value) if alarm and alarm.value > 0 else None
+
+
+def _rank(finding: Finding) -> int:
+    return SEVERITIES.index(finding.severity)
 
 
 def _tuples(options: Mapping[str, Json]) -> dict[str, Json]:

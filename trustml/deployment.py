@@ -82,6 +82,15 @@ def access_of(module: nn.Module) -> Access:
     return min((one for one in levels if isinstance(one, Access)), default=Access.GRADIENTS)
 
 
+def says_of(module: nn.Module) -> Access:
+    """Return what a model itself says: logits, but for what a deployed one in it answers instead.
+
+    A file that answers probabilities may show its gradients, too, and is read by their logarithms.
+    """
+    told = [getattr(getattr(part, "reading", None), "says", None) for part in module.modules()]
+    return min((one for one in told if isinstance(one, Access)), default=Access.LOGITS)
+
+
 def is_remote(module: nn.Module) -> bool:
     """Return whether a server answers for the model, or for a part of it."""
     return any(getattr(part, "remote", False) for part in module.modules())

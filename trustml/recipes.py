@@ -119,6 +119,18 @@ def _model(text: str) -> Choice:
         ) from error
 
 
+def brief(recipe: Recipe) -> str:
+    """Return the shortest text that reads back as the recipe: only options that are no defaults."""
+    return "+".join(brief_choice(choice) for choice in (recipe.model, *recipe.safeguards))
+
+
+def brief_choice(choice: Choice) -> str:
+    """Return the shortest text that reads back as the choice: only options that are no defaults."""
+    usual = {option.name: option.default for option in choice.plugin.options}
+    own = {n: value for n, value in choice.options.items() if value != usual.get(n, choice)}
+    return spec_text(choice.plugin.name, own)
+
+
 def of_a_copy(recipe: Recipe) -> Recipe:
     """Return what a copy of the model is learnt by: its own recipe, or `mlp` if it is deployed."""
     return read_recipe("mlp") if recipe.is_deployed else recipe

@@ -68,7 +68,7 @@ KNOWN: dict[str, Callable[[], nn.Module]] = {
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "GELU": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(128, 3), nn.GELU()), r"GELU \(2\)"),
-    "a branch": (lambda: Calls(lambda m, x: x.flatten(1) if x.sum() > 0 else x), "traced"),
+    "a branch": (lambda: Calls(lambda m, x: x.flatten(1) if x.sum() > 0 else x), "step by step"),
     "dropout left on": (
         lambda: Calls(lambda m, x: functional.dropout(x.flatten(1), 0.5)), "dropout that stays on"
     ),

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from trustml.cli.lines import brief, say, say_command, say_error
-from trustml.recipes import read_recipe
+from trustml.cli.lines import say, say_command, say_error
+from trustml.recipes import brief, read_recipe
 
 LONG = " ".join(f"word{number}" for number in range(40))
 

@@ -38,8 +38,10 @@ def _finding(record: Record) -> Finding:
         f"an input on average",
         graded(left(robust, clean.value)), "robust accuracy", robust, record.case,
         ("black-box evasion",),
-        "Limit and watch the queries of each account (query monitor), answer with labels only, and "
-        "see to the robustness itself: limits only make the attack slower.",
+        "Bound how many questions an account may ask, and look out for many that are nearly the "
+        "same (the safeguard query_monitor); answer with the class alone, without probabilities. "
+        "All of this makes the attack slower, and only a steadier model withstands it: see the "
+        "section robustness.",
     )  # fmt: skip
 
 

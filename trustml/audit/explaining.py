@@ -45,8 +45,9 @@ def _sense(record: Record, chance: Record) -> Finding:
     told = own.high < other.low
     return Finding(
         "better than chance", "explaining",
-        f"Taking away what {record.plugin} names first leaves {own.value:.2f} of the answer, "
-        f"random order {other.value:.2f}: {'told apart' if told else 'not told apart'}",
+        f"Taking away first what the explanation {record.plugin} calls important leaves "
+        f"{own.value:.2f} of the answer, a random order {other.value:.2f}: "
+        f"{'better than chance' if told else 'no better than chance'}",
         "passed" if told else "medium", "deletion", own, record.case, ("explanation",),
         "Do not show such explanations to anyone who decides by them.",
     )  # fmt: skip
@@ -57,8 +58,8 @@ def _stability(record: Record) -> Finding:
     severity = graded(score.low)
     return Finding(
         "stable under attack", "explaining",
-        f"{record.plugin} keeps {score.value:.2f} of its map when an attacker moves the input "
-        f"without changing the answer",
+        f"The explanation {record.plugin} keeps {score.value:.2f} of what it pointed at when an "
+        f"attacker changes the input and not the answer",
         # A moved explanation misleads a reader; it does not sort a letter wrongly.
         "medium" if severity in ("critical", "high") else severity,
         "stability under attack", score, record.case, ("explanation",),

@@ -29,8 +29,10 @@ class Finding:
         score: the number, with its 95 % interval.
         case: the case of the section's run that it comes from.
         kinds: what it is an instance of, by names of `taxonomy.KINDS`.
-        remedy: what to do about it.
+        remedy: what to do about it, in words for the owner of the system.
         id: F-001 and so on; set when the audit is complete.
+        measure: what `trustml bench` takes beside the model and the data to measure the remedy;
+            empty where it cannot be measured on this model.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Finding:
     kinds: tuple[str, ...]
     remedy: str
     id: str = ""
+    measure: str = ""
 
     def to_json(self) -> dict[str, Json]:
         """Return the finding as plain values."""

@@ -19,16 +19,45 @@ def _plan(base: Plan, subject: Subject) -> Plan:
     return replace(base, routes=("scanner", *more), limit=subject.by_depth(100, 300, 1000))
 
 
+# What a route is; others are called by their names alone.
+_WORDS = {
+    "gain_drift": "the camera or scanner turns darker or brighter",
+    "lens_sticker": "a small sticker on the lens or the glass",
+    "scanner_pattern": "a faint pattern that the camera or scanner adds to every picture",
+    "stuck_pixels": "a few pixels of the camera or scanner that are stuck",
+    "envelope_noise": "a faint change of each input by itself",
+    "envelope_sticker": "a sticker on what is photographed",
+    "strokes": "a stroke or two of a pen",
+}
+_OF_INPUTS = ("envelope_noise", "envelope_sticker", "strokes")
+_ON_THE_WAY = (
+    "Guard what stands between the world and the model: show the camera or scanner a known picture "
+    "again and again, and raise an alarm where it comes out otherwise (the safeguard "
+    "golden_card); watch whether inputs as a whole shift (drift_monitor); have a person "
+    "look at what the model is unsure of (abstain)."
+)
+_ON_INPUTS = (
+    "Have a person look at inputs that the model is unsure of (the safeguard abstain), and train "
+    "it again with such changes among its training inputs."
+)
+
+
+def _told(record: Record) -> str:
+    """Return what a route is, in brackets."""
+    return f" ({_WORDS[record.plugin]})" if record.plugin in _WORDS else ""
+
+
 def _judged(records: Sequence[Record]) -> Iterator[Finding]:
     for record in done(records, "success without"):
         score = record.scores["success without"]
         yield Finding(
             "route", "physical",
-            f"{record.plugin.replace('_', ' ')} makes it misread {score.value:.1%} of what it read "
-            f"rightly",
+            f"{record.plugin.replace('_', ' ')}{_told(record)} makes it misread "
+            f"{score.value:.1%} of what it read rightly",
             graded(1 - score.high), "success without", score, record.case, ("physical evasion",),
-            "Watch the scanner with golden cards and a drift monitor, the mail with abstention; "
-            f"measure them: trustml bench --route {record.plugin} --defense golden_card",
+            _ON_INPUTS if record.plugin in _OF_INPUTS else _ON_THE_WAY,
+            measure=f"--route {record.plugin} --defense "
+            f"{'abstain' if record.plugin in _OF_INPUTS else 'golden_card'}",
         )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from trustml.benchmarks.plan import Plan
 from trustml.benchmarks.plan import from_json as plan_from_json
 from trustml.benchmarks.setting import Setting, blaming, load_data, settle
 from trustml.contracts import Access, Classifier, Dataset, Terms
-from trustml.deployment import access_of, allowance, is_remote
+from trustml.deployment import access_of, allowance, is_remote, says_of
 from trustml.errors import BadInput, TrustError, UnknownName
 from trustml.files import write_whole
 from trustml.fingerprint import Fingerprint, fingerprint
@@ -186,6 +186,7 @@ def _prepared(
         ("linf",) if base.epsilons else tuple(dataset.budgets), bool(prints.affine),
         len(dataset.train), len(dataset.validation), len(dataset.test), len(dataset.outside),
         setting.split.domain.shape, setting.split.classes, is_remote(setting.module),
+        says_of(setting.module),
     )  # fmt: skip
     items = agenda(base, subject)
     names = _checked(accepted, items, dataset)
@@ -210,7 +211,7 @@ def _checked(accepted: Sequence[str], items: Sequence[Item], dataset: Dataset) -
 
 
 def _fingerprint(setting: Setting, dataset: Dataset, access: Access) -> Fingerprint:
-    terms = Terms(answers=min(access, Access.LOGITS))
+    terms = Terms(answers=min(access, says_of(setting.module), Access.LOGITS))
     domain, module = setting.split.domain, cast(Classifier, setting.module)
     victim = Service(module, domain, terms)
     pool = dataset.validation.x[:100]

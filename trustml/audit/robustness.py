@@ -22,8 +22,11 @@ MASKING = (
     "no gradient with respect to the input",
 )
 _ADVICE = (
-    "Train it adversarially (+fast_adversarial_training, +trades), or let a person look at what an "
-    "attack could have moved (+abstain); measure either with --route envelope."
+    "Train the model again with attacked inputs among its training inputs (adversarial training; "
+    "for models that trustml trains, the safeguards fast_adversarial_training and trades), and "
+    "audit what comes of it. Where it cannot be trained again, do not let it decide alone where "
+    "somebody gains by fooling it: have a person look at what it is unsure of (the safeguard "
+    "abstain), and keep its weights and its inputs out of strangers' hands."
 )
 
 
@@ -70,7 +73,8 @@ def _noise(record: Record) -> Finding:
         f"answers, {change(record)}",
         # An interval around the clean accuracy itself must not accuse an honest model.
         graded(robust.value / clean.value if clean.value else 0.0), "robust accuracy", robust,
-        record.case, (), "Train it with noisy inputs: it is unsteady without any attacker.",
+        record.case, (),
+        "Train it again with noise added to the training inputs: it errs without any attacker.",
     )  # fmt: skip
 
 
@@ -84,8 +88,10 @@ def _masking(record: Record) -> Finding:
         else f"No sign that the model hides its gradients ({_budget(record)})",
         "high" if signs else "passed", "robust accuracy", record.scores["robust accuracy"],
         record.case, ("masked gradients",),
-        "Take the step that hides gradients away, or examine the model through it: an attacker "
-        "goes around it (BPDA, averaging over draws, attacks without gradients).",
+        "Take out the step that hides how the answer depends on the input (rounding, a random "
+        "draw, probabilities that are 0 or 1 almost always) and audit the model without it: it "
+        "protects nobody, an attacker goes around it. Until then go by what is left under the "
+        "attacks that only ask (section black_box).",
     )  # fmt: skip
 
 

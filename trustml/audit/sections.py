@@ -30,6 +30,7 @@ class Subject:
         shape: of one input.
         classes: how many there are.
         remote: whether a server answers, which is asked over a wire.
+        says: what it answers to who asks, whatever else is known of it.
     """
 
     access: Access
@@ -44,6 +45,7 @@ class Subject:
     shape: tuple[int, ...] = ()
     classes: int = 10
     remote: bool = False
+    says: Access = Access.LOGITS
 
     def by_depth(self, quick: T, standard: T, thorough: T) -> T:
         """Return the value of the audit's depth."""

@@ -14,7 +14,7 @@ _COPIES: tuple[tuple[float, Severity], ...] = ((0.99, "high"), (0.95, "medium"),
 
 
 def _plan(base: Plan, subject: Subject) -> Plan:
-    answers = min(subject.access, Access.LOGITS).name.lower()
+    answers = min(subject.access, subject.says, Access.LOGITS).name.lower()
     budget = subject.by_depth(2000, 10_000, 50_000)
     # What takes time is the training of copies: for a first look, one of each thief will do.
     thief = subject.by_depth("auto:copies=1", "auto", "auto")
@@ -42,8 +42,9 @@ def _finding(record: Record) -> Finding:
         f"{record.cost.queries:.0f} queries make a copy that answers {score.value:.1%} of the test "
         f"inputs as it does{known}",
         severity, "agreement (test)", score, record.case, ("extraction",),
-        "Give less with each answer (labels, rounding) and fewer answers (a budget an account); "
-        "measure what that costs a thief with trustml bench --stealer auto --countermeasure …",
+        "Tell less with each answer (the class alone, or probabilities of two decimals), and "
+        "answer fewer questions of each account; watch who asks very many.",
+        measure="--stealer auto --countermeasure label_only --countermeasure rounded",
     )  # fmt: skip
 
 

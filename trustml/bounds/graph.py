@@ -78,8 +78,10 @@ def _traced(module: nn.Module) -> fx.Graph:
     try:
         return fx.Tracer().trace(module)
     except Exception as error:  # a stranger's forward may raise anything when it is traced
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise NotApplicable(f"bounds: the model cannot be traced: {first}") from error
+        raise NotApplicable(
+            "bounds cannot follow this model's code step by step, so that nothing is proved of it, "
+            "good or bad"
+        ) from error
 
 
 def _read(traced: fx.Graph, module: nn.Module, builder: Builder) -> Any:

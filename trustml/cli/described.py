@@ -6,11 +6,10 @@ import torch
 
 from trustml import metrics, registry
 from trustml.benchmarks.setting import blaming, check_logits, load_data
-from trustml.cli.lines import brief
 from trustml.contracts import Access, Dataset, Target
 from trustml.deployment import check_names, opened
 from trustml.errors import BadInput
-from trustml.recipes import read_recipe
+from trustml.recipes import brief, read_recipe
 
 # Test samples that it is asked about, so that a wrong range or class order shows.
 _ASKED = 200

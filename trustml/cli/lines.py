@@ -5,12 +5,8 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import click
-
-if TYPE_CHECKING:
-    from trustml.recipes import Recipe
 
 _WIDEST, _NARROWEST = 100, 40
 
@@ -34,18 +30,6 @@ def say_command(label: str, words: Sequence[str]) -> None:
             lines.append("")
         lines[-1] += f" {part}" if lines[-1] else part
     click.echo(f"{label}:\n  " + " \\\n    ".join(lines))
-
-
-def brief(recipe: "Recipe") -> str:
-    """Return the shortest text that reads back as the recipe: only options that are no defaults."""
-    from trustml.options import spec_text
-
-    parts = []
-    for choice in (recipe.model, *recipe.safeguards):
-        usual = {option.name: option.default for option in choice.plugin.options}
-        own = {n: value for n, value in choice.options.items() if value != usual.get(n, choice)}
-        parts.append(spec_text(choice.plugin.name, own))
-    return "+".join(parts)
 
 
 def _wrapped(text: str, hang: int, terminal: bool) -> str:

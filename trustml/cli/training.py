@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustml.cli.lines import brief, say, say_command
+from trustml.cli.lines import say, say_command
 from trustml.cli.words import DATA, DATA_DIR, DEVICE, PLUGIN, RUNS, SEED
 from trustml.errors import BadOption, UnknownName
 
@@ -76,7 +76,7 @@ def print_training(
     from trustml.benchmarks.plan import check_seed
     from trustml.benchmarks.setting import blaming, clean_logits, keep_weights, load_data
     from trustml.files import write_whole
-    from trustml.recipes import read_recipe
+    from trustml.recipes import brief, read_recipe
     from trustml.reports.training_figure import training_figure
     from trustml.store import trained
 
@@ -127,6 +127,8 @@ def _of_this_run(
 
 def _reading(recipe: "Recipe", weights: Path) -> str:
     """Return the model, without how it was trained, that reads these weights."""
+    from trustml.recipes import brief
+
     options = {**recipe.own, "weights": str(weights)}
     model = replace(recipe.model, options=options)
     return brief(replace(recipe, model=model, safeguards=recipe.at("serving")))
@@ -153,6 +155,8 @@ def check_untrained(recipe: "Recipe") -> None:
     Raises:
         BadOption: the model has its weights.
     """
+    from trustml.recipes import brief
+
     if recipe.is_deployed or recipe.weights is not None:
         other = "name another model" if recipe.is_deployed else "leave weights= out"
         raise BadOption(

@@ -1,6 +1,5 @@
 """An audit as one page: what was found, how bad it is, the evidence, what is not known."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
@@ -21,17 +20,22 @@ from trustml.benchmarks.place import trustml_version
 from trustml.benchmarks.plan import PLAN, Plan
 from trustml.files import write_whole
 from trustml.reports import markup
+from trustml.reports.audit_commands import (
+    audit_command,
+    bench_command,
+    budget_words,
+    data_of,
+    model_of,
+)
+from trustml.reports.fingerprint_words import fingerprint_words
 from trustml.reports.page import PAGE, Part, page, results, title_of
 from trustml.reports.pictures import pictures_of
+from trustml.reports.severities import ABOUT, severities
 from trustml.reports.tables import plain_table
 
 _LOOKS = {"critical": "bad", "high": "bad", "medium": "warn", "low": "warn", "passed": "good"}
+_BUDGETED = ("robustness", "black_box")
 _NAMED = 20  # classes; of more the others are counted
-_BANDS = (
-    "How bad a finding is: what is left of a property (right answers under attack, say), at the "
-    "worse end of its 95 % interval, is below 5 % (critical), 40 % (high), 80 % (medium), 99 % "
-    "(low), or not (passed). A section is as good as its worst finding; there is no mean."
-)
 
 
 def write_audit_page(folder: Path) -> Path:
@@ -44,11 +48,12 @@ def write_audit_page(folder: Path) -> Path:
     findings, facts = findings_of(folder)
     base, depth = read_audit(folder)
     sections: list[Part] = [
-        ("What was found", "findings", list(_found(findings, folder, facts))),
+        ("What was found", "findings", list(_found(findings, folder, base, facts))),
         ("What was tested", "tested", [_tested(folder, base, depth, facts)]),
         ("What is not known", "unknown", list(_unknown(facts))),
-        *_evidence(folder, facts),
-        ("How to see it again", "again", list(_again(folder, base, depth))),
+        *_evidence(folder, base, facts),
+        ("How findings are judged", "rules", [markup.paragraph(ABOUT), markup.table(severities())]),
+        ("How to see it again", "again", list(_again(folder, base, depth, facts))),
     ]
     title = f"{title_of(base)}: trustml audit"
     write_whole(folder / PAGE, page(title, sections, _verdict(findings, facts)).encode())
@@ -108,16 +113,19 @@ def _verdict(findings: Sequence[Finding], facts: Mapping[str, Any]) -> list[str]
     return [markup.paragraph(verdict(findings, facts), look)]
 
 
-def _found(findings: Sequence[Finding], folder: Path, facts: Mapping[str, Any]) -> Iterator[str]:
-    yield markup.paragraph(_BANDS, "small")
+def _found(
+    findings: Sequence[Finding], folder: Path, base: Plan, facts: Mapping[str, Any]
+) -> Iterator[str]:
+    yield markup.paragraph(f"{ABOUT} The rules stand at the end of the page.", "small")
     for finding in findings:
         accepted = accepted_by(finding, facts.get("accepted", ()))
         score, known = finding.score, names(finding.kinds)
         rows = [
             ("evidence", f"{finding.metric} {score.value:.4g} (95 % interval {score.low:.4g} to "
-                         f"{score.high:.4g}), case {finding.case} of section {finding.section}"),
+                         f"{score.high:.4g}), case {finding.case} of section {finding.section}"
+                         f"{_of_inputs(facts, finding.section)}"),
             *([("known as", "; ".join(known))] if known else []),
-            *([("what to do", finding.remedy)] if finding.severity != "passed" else []),
+            *(_remedy(finding, base) if finding.severity != "passed" else []),
             *([("accepted", f"by --accept {accepted}: it decides nothing")] if accepted else []),
             ("name", name_of(finding)),
             ("again", command(folder, finding)),
@@ -127,17 +135,32 @@ def _found(findings: Sequence[Finding], folder: Path, facts: Mapping[str, Any]) 
         yield f'<h3 class="{_LOOKS[finding.severity]}">{escape(head)}</h3>{markup.facts(rows)}'
 
 
+def _remedy(finding: Finding, base: Plan) -> list[tuple[str, str]]:
+    tried = bench_command(base, finding.measure) if finding.measure else ""
+    return [("what to do", finding.remedy), *([("measure it", tried)] if tried else [])]
+
+
+def _of_inputs(facts: Mapping[str, Any], section: str) -> str:
+    """Return of how many inputs a section's numbers are; "" where the audit has not kept it."""
+    count, tests = facts["sections"].get(section, {}).get("inputs", 0), facts.get("tests", 0)
+    if not count:
+        return ""
+    return f", on {'all' if count == tests else f'the first {count} of'} {tests} test inputs"
+
+
 def _tested(folder: Path, base: Plan, depth: str, facts: Mapping[str, Any]) -> str:
     begun = datetime.fromtimestamp((folder / AUDIT).stat().st_mtime, UTC)
     prints = facts["fingerprint"]
     classes = facts.get("classes", [])
     more = f" and {len(classes) - _NAMED} more" if len(classes) > _NAMED else ""
     pairs = [
-        ("model", base.models[0]), ("data", base.data), ("depth", depth),
+        ("model", model_of(base)), ("data", data_of(base)),
+        ("depth", depth),
+        *([("accepted findings", ", ".join(facts["accepted"]))] if facts.get("accepted") else []),
         ("classes", ", ".join(classes[:_NAMED]) + more),
         ("begun", f"{begun:%Y-%m-%d %H:%M} UTC"), ("trustml", trustml_version()),
         *_asked(facts.get("queries", {})), *(("note", note) for note in facts.get("notes", [])),
-        *((name.replace("_", " "), _word(value)) for name, value in prints.items()),
+        *fingerprint_words(prints, classes),
     ]  # fmt: skip
     return markup.table(grades(facts)) + markup.facts(pairs)
 
@@ -148,10 +171,6 @@ def _asked(queries: Mapping[str, int]) -> list[tuple[str, str]]:
         return []
     bound = f" of at most {queries['budget']:,}" if queries["budget"] else ""
     return [("queries to the server", f"{queries['asked']:,}{bound}")]
-
-
-def _word(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _unknown(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -173,21 +192,26 @@ def _unknown(facts: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def _evidence(folder: Path, facts: Mapping[str, Any]) -> Iterator[Part]:
+def _evidence(folder: Path, base: Plan, facts: Mapping[str, Any]) -> Iterator[Part]:
     for section in SECTIONS:
         run = run_of(folder, section.name)
         if section.name not in facts["sections"] or not (run / PLAN).is_file():
             continue
-        tables = [part for _, _, parts in results(harness.finished(run)) for part in parts]
+        records = harness.finished(run)
+        of = _of_inputs(facts, section.name)
+        said = [f"Every number of this section was measured{of[1:]}."] if of else []
+        if section.name in _BUDGETED:
+            said.append(budget_words(base, records))
+        above = [markup.paragraph(" ".join(said))] if said else []
+        tables = [part for _, _, parts in results(records) for part in parts]
         drawn = [markup.picture(p.png, p.said, p.caption) for p in pictures_of(run)]
-        yield section.title, section.name, [*tables, *drawn]
+        yield section.title, section.name, [*above, *tables, *drawn]
 
 
-def _again(folder: Path, base: Plan, depth: str) -> Iterator[str]:
+def _again(folder: Path, base: Plan, depth: str, facts: Mapping[str, Any]) -> Iterator[str]:
     yield markup.paragraph("One finding, measured again (exit code 1 where it is not reproduced):")
     yield markup.verbatim(f"trustml replay {folder}#F-001")
     yield markup.paragraph("Each section is a run of trustml bench, whose claims can be checked:")
     yield markup.verbatim(f"trustml verify {run_of(folder, SECTIONS[0].name)}")
     yield markup.paragraph("The whole audit, with seed and every option:")
-    words = f"--data {base.data!r} --seed {base.seed} --depth {depth}"
-    yield markup.verbatim(f"trustml audit {base.models[0]!r} {words}")
+    yield markup.verbatim(audit_command(base, depth, facts))

@@ -18,6 +18,7 @@ from trustml.files import write_whole
 from trustml.reports import markup
 from trustml.reports.pictures import Picture, pictures_of
 from trustml.reports.table import render
+from trustml.reports.tables import spec_of
 
 PAGE = "report.html"
 _NAMES = {"name": "machine"}
@@ -72,8 +73,8 @@ def shown(pictures: Sequence[Picture], anchor: str = "pictures") -> list[Part]:
 
 def title_of(plan: Plan) -> str:
     """Return what was examined on which data, in short."""
-    models = ", ".join(dict.fromkeys(text.split(":")[0] for text in plan.models))
-    return f"{models} on {plan.data.split(':')[0]}"
+    models = ", ".join(dict.fromkeys(spec_of(text)[0] for text in plan.models))
+    return f"{models} on {spec_of(plan.data)[0]}"
 
 
 def _rendered(records: Sequence[Record]) -> Iterator[str]:

@@ -1,12 +1,14 @@
 """Records of services that thieves meet → what forty queries tell of them, and what users get."""
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import RenderableType
 from rich.text import Text
 
 from trustml.contracts import Json, Record
-from trustml.reports.tables import DASH, number, plain_table, remarks, spec_of
+from trustml.reports.fingerprint_words import fingerprint_words
+from trustml.reports.tables import DASH, WIDTH, number, plain_table, remarks, spec_of
 
 _STOLEN = 0.99
 _HEADS = (
@@ -99,14 +101,5 @@ def _lines(seen: Mapping[str, Json]) -> Iterator[str]:
     if "stopped" in seen:
         yield f"stopped: {seen['stopped']}"
         return
-    words = [f"{name.replace('_', ' ')}: {_word(value)}" for name, value in seen.items()]
-    for start in range(0, len(words), 4):
-        yield "; ".join(words[start : start + 4])
-
-
-def _word(value: Json) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return "cannot be told" if value is None else str(value)
+    words = [f"{name}: {value}" for name, value in fingerprint_words(seen)]
+    yield from textwrap.wrap("; ".join(words), WIDTH - 4)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import cast
+from urllib.parse import urlsplit
 
 from rich import box
 from rich.console import Console, RenderHook
@@ -13,11 +14,14 @@ from rich.text import Text
 from trustml.contracts import Json, Record
 from trustml.options import split_spec, write
 from trustml.recipes import split_recipe
+from trustml.registry import names
 from trustml.reports.fitting import fitted
 
 WIDTH, NARROW = 100, 60
 DASH = "–"
 Spec = tuple[str, Mapping[str, Json]]
+# Options of targets that say where the model is.
+_PLACES = ("path", "url", "factory", "name")
 
 
 def console() -> Console:
@@ -59,10 +63,26 @@ def apart(specs: Sequence[Spec]) -> list[str]:
 
 
 def spec_of(recipe: str) -> Spec:
-    """Return the name of a recipe, and all options in it as text."""
+    """Return the name of a recipe, and all options in it as text.
+
+    A deployed model is called by its file, its function or its server.
+    """
     parts = [split_spec(part) for part in split_recipe(recipe)]
-    name = "+".join(name for name, _ in parts)
+    name = "+".join(_called(name, raw) for name, raw in parts)
     return name, {key: value for _, raw in parts for key, value in raw.items()}
+
+
+def _called(name: str, raw: Mapping[str, str]) -> str:
+    place = next((raw[key] for key in _PLACES if key in raw), "").strip('"')
+    if name not in names("target") or not place:
+        return name
+    if "://" not in place:
+        # A function stands behind its file: make.py:build.
+        return place.replace("\\", "/").rstrip("/").rpartition("/")[2] or place
+    parts = urlsplit(place)
+    _, _, served = parts.path.partition("/models/")
+    server = parts.netloc.rpartition("@")[2]
+    return f"{served.split('/')[0]} at {server}" if served else server
 
 
 def remarks(group: Sequence[Record], labels: Sequence[str]) -> Iterator[Text]:

@@ -1,6 +1,8 @@
 """Records of thefts → a table, and a verdict in plain words."""
 
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -40,7 +42,8 @@ def theft_tables(group: Sequence[Record], model: str, data: str) -> Iterator[Ren
     )
     yield table
     yield costs
-    yield from remarks(group, labels)
+    told = [replace(record, notes=tuple(map(_plainly, record.notes))) for record in group]
+    yield from remarks(told, labels)
     yield Text(verdict(group, labels), style="bold")
     yield Text("")
 
@@ -59,6 +62,29 @@ def verdict(group: Sequence[Record], labels: Sequence[str]) -> str:
     return (
         f"Verdict: with {best.cost.queries:.0f} queries {label} makes a copy that answers "
         f"{percent(share)} of the test set alike{known}."
+    )
+
+
+def _plainly(note: str) -> str:
+    """Return what a thief's certificate says of its copy; its figures stay in the record."""
+    if not note.startswith("certified: "):
+        return note
+    method = re.search(r"\bmethod (\w+)", note)
+    by = f" ({method[1]})" if method else ""
+    gaps = re.search(r"check gap ([^,]+), check gap that rounding explains ([^,]+)", note)
+    if gaps:
+        return (
+            f"the thief held its copy against more answers{by}: they differ by {gaps[1]} at most, "
+            f"where rounding explains {gaps[2]}"
+        )
+    right = re.search(r"(?:: |, )right (True|False)", note)
+    if right is None:
+        return f"nothing but the agreement proves how alike the copy is{by}"
+    if right[1] == "True":
+        return f"by the thief's own checks its copy is the model, up to what no answer tells{by}"
+    return (
+        f"the thief tried to rebuild the model exactly{by}, and its own checks say that it did "
+        f"not: the copy comes near, and is not the model"
     )
 
 

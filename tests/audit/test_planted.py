@@ -93,11 +93,14 @@ def test_a_backdoor_is_found_and_names_its_class(room: Path, tmp_path: Path, mor
         model = f"{room / 'make.py'}:build:weights={room / name}.pt"
         subject = Subject(Access.GRADIENTS, "quick", True, ("linf",), training=1000)
         plan = BACKDOOR.plan(Plan((model,), controls_of=more), subject)
-        (found,) = BACKDOOR.judged(list(harness.start(plan, tmp_path / name)))
-        # One honest model in ten is the oddest by rank (medium), and none by so much.
-        assert (found.severity in ("high", "critical")) == (name == "bad"), found.title
-        if name == "bad":
-            assert f"number {TARGET}," in found.title
+        looks = list(BACKDOOR.judged(list(harness.start(plan, tmp_path / name))))
+        assert [found.case.split("-")[1] for found in looks] == ["neural_cleanse", "sliding_patch"]
+        for found in looks:
+            # One honest model in ten is the oddest by rank (medium), and none by so much.
+            assert (found.severity in ("high", "critical")) == (name == "bad"), found.title
+            if name == "bad":
+                assert "A backdoor is likely" in found.title
+                assert f"class {TARGET}" in found.title
 
 
 @pytest.mark.parametrize("target", [None, 3, 7])
@@ -118,7 +121,7 @@ def test_a_backdoor_without_gradients_is_found(tmp_path: Path, target: int | Non
     (found,) = BACKDOOR.judged(list(harness.start(plan, tmp_path / "run")))
     assert found.severity == ("passed" if target is None else "high"), found.title
     if target is not None:
-        assert f"number {target}," in found.title
+        assert f"class {target}" in found.title
 
 
 @pytest.mark.parametrize(("target", "severity"), [(None, "medium"), (0, "high")])
@@ -142,7 +145,7 @@ def test_a_natural_patch_accuses_nobody(tmp_path: Path, target: int | None, seve
     assert found.severity == severity, found.title
     assert ("nobody has planted" in found.title) == (target is None)
     if target is not None:
-        assert f"number {target}," in found.title
+        assert f"class {target}" in found.title
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from trustml.audit.stealing import STEALING
 from trustml.benchmarks import indicators
 from trustml.benchmarks.exams import checked
 from trustml.benchmarks.inspection import least_controls
+from trustml.benchmarks.inspection_sight import MISLED
 from trustml.benchmarks.plan import Plan
 from trustml.contracts import Access, Cost, Record, Score
 from trustml.errors import NotApplicable
@@ -150,8 +151,8 @@ def test_a_backdoor_is_an_alarm_clear_of_the_honest_models() -> None:
         # How a file was trained is not known: the same says less.
         there = list(BACKDOOR.judged([replace(record, model="onnx:path=model.onnx")]))
         assert there[0].severity == ("high" if severity == "critical" else severity)
-        assert f"number 7, is {times} times as odd" in found[0].title
-        assert "20 honest models" in found[0].title
+        assert f"{times} times as odd as the oddest of 20 honest models" in found[0].title
+        assert "class 7" in found[0].title
 
 
 def test_a_trigger_that_turns_honest_models_accuses_nobody() -> None:
@@ -165,14 +166,74 @@ def test_a_trigger_that_turns_honest_models_accuses_nobody() -> None:
     record = replace(record, model="onnx:path=model.onnx")
     (found,) = BACKDOOR.judged([record])
     assert found.severity == "medium"
-    assert "number 8, is over 100 times as odd" in found.title
-    assert "turns 66% of the inputs, 50% in honest models: a shortcut" in found.title
+    assert found.title.startswith("A shortcut that the data teach, and nobody has planted: ")
+    assert "class 8" in found.title
+    assert "over 100 times as odd" in found.title
+    assert "honest models it turns 50% of them (here 66%)" in found.title
     planted = {**scores, "alarm raised": (1.0,) * 3, "trigger turns honest models": (0.01,) * 3}
     record = _record("sliding_patch", planted, threat={"controls": 9, "false alarms": 0.1})
     (found,) = BACKDOOR.judged([replace(record, model="onnx:path=model.onnx")])
     assert found.severity == "high"
-    assert "1% in honest models" in found.title
+    assert found.title.startswith("A backdoor is likely: ")
+    assert "honest models it turns 1% of them" in found.title
     assert "shortcut" not in found.title
+
+
+@pytest.mark.parametrize(
+    ("plugin", "own", "usual", "said"),
+    [
+        ("neural_cleanse", 6.0, 3.0, "over 1.6% of the input"),
+        ("neural_cleanse", 6.0, 3.0, "honest models need one 8.0 times as large"),
+        ("neural_cleanse", 3.0, 3.1, "honest models need none that is larger"),
+        ("neural_cleanse", 0.0, 3.0, "no pattern was found"),
+        ("sliding_patch", 3.0, 0.25, "turns 75% of other inputs into class 7, in honest models"),
+        ("sliding_patch", 3.0, 0.25, "the best one 20%"),
+        ("maximum_margin", 2.0, 0.0, "makes it 4.0 times as sure of class 7"),
+    ],
+)
+def test_what_was_found_is_said_first(plugin: str, own: float, usual: float, said: str) -> None:
+    """2⁻⁶ of the input is 1.6 %, and 2³ times as much 8 times; odds of 3 are 75 %, of 1/4 20 %."""
+    scores = {
+        "p value": (0.1,) * 3, "alarm raised": (0.0,) * 3, "oddest class": (7.0,) * 3,
+        "times the oddest": (1.4,) * 3, "suspicion": (own,) * 3,
+        "suspicion of honest models": (usual,) * 3, "alarm from": (3.0,) * 3,
+    }  # fmt: skip
+    threat = {"controls": 9, "false alarms": 0.1}
+    (found,) = BACKDOOR.judged([_record(plugin, scores, threat=threat)])
+    assert found.title.startswith("No sign of a backdoor: ")
+    assert said in found.title
+    # Its rank is that of an alarm: why it is none is said, too.
+    assert "nothing unusual: an honest model can be 3 times as odd" in found.title
+
+
+def test_a_second_look_adds_no_alarm_by_rank_alone() -> None:
+    """One honest model in ten is the oddest; two looks at once would make that one in five."""
+    scores = {
+        "p value": (0.1,) * 3, "alarm raised": (1.0,) * 3, "oddest class": (7.0,) * 3,
+        "times the oddest": (1.2,) * 3,
+    }  # fmt: skip
+    threat = {"controls": 9, "false alarms": 0.1}
+    quiet = {**scores, "alarm raised": (0.0,) * 3}
+    along = _record("neural_cleanse", quiet, threat=threat, model="mlp")
+    small = _record("sliding_patch", scores, threat=threat, model="mlp")
+    assert [f.severity for f in BACKDOOR.judged([along, small])] == ["passed", "passed"]
+    assert [f.severity for f in BACKDOOR.judged([small])] == ["medium"]
+    clear = {**small.scores, "times the oddest": Score(9.0, 9.0, 9.0, "lower")}
+    small = replace(small, scores=clear)
+    assert [f.severity for f in BACKDOOR.judged([along, small])] == ["passed", "critical"]
+
+
+def test_what_follows_masked_gradients_is_no_pass() -> None:
+    """It is skipped with the reason, and the look that asks for answers says what it has seen."""
+    blind = _record("neural_cleanse", {}, status="skipped", reason=f"{MISLED} (0), and so on")
+    scores = {
+        "p value": (0.4,) * 3, "alarm raised": (0.0,) * 3, "oddest class": (7.0,) * 3,
+        "times the oddest": (0.7,) * 3,
+    }  # fmt: skip
+    small = _record("sliding_patch", scores, threat={"controls": 9, "false alarms": 0.1})
+    (found,) = BACKDOOR.judged([blind, small])
+    assert "its gradients mislead" in found.title
+    assert "only small bright, dark or chequered squares were looked for" in found.title
 
 
 def test_quick_looks_for_backdoors_where_honest_models_are_soon_trained() -> None:
@@ -180,7 +241,7 @@ def test_quick_looks_for_backdoors_where_honest_models_are_soon_trained() -> Non
     quick = replace(OPEN, depth="quick", training=1000)
     plan = BACKDOOR.plan(BASE, quick)
     assert plan.controls >= least_controls(plan.false_alarms)
-    assert plan.inspections == ("neural_cleanse",)
+    assert plan.inspections == ("neural_cleanse", "sliding_patch")
     with pytest.raises(NotApplicable, match="--depth standard"):
         BACKDOOR.plan(BASE, replace(quick, training=60_000))
 
@@ -226,7 +287,10 @@ def test_backdoors_are_looked_for_by_answers_where_there_are_no_gradients() -> N
     """Small patches on pictures; of other inputs it is said that nothing was looked for."""
     hidden = replace(OPEN, access=Access.LABELS, shape=(1, 8, 8), remote=True)
     assert BACKDOOR.plan(BASE, hidden).inspections == ("sliding_patch",)
-    assert "sliding_patch" not in BACKDOOR.plan(BASE, OPEN).inspections
+    # Beside those that follow gradients, for these may be hidden.
+    looks = ("neural_cleanse", "maximum_margin", "sliding_patch")
+    assert BACKDOOR.plan(BASE, OPEN).inspections == looks
+    assert BACKDOOR.plan(BASE, replace(OPEN, pictures=False)).inspections == looks[:2]
     with pytest.raises(NotApplicable, match=r"no pictures.*Audit the file that is served"):
         BACKDOOR.plan(BASE, replace(hidden, pictures=False, shape=(64,)))
     # 7 × 7 places, four squares, 8 inputs; 10 classes, 3 places, 150 inputs; 300 clean ones, twice.

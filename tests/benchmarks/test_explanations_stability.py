@@ -6,7 +6,7 @@ from torch import Tensor
 
 from trustml.benchmarks.explanation_scores import compare
 from trustml.benchmarks.explanation_stability import max_sensitivity, stability_under_attack
-from trustml.errors import BadOption
+from trustml.errors import BadOption, NotApplicable
 
 X = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(3))
 TARGET = torch.zeros(6, dtype=torch.int64)
@@ -97,6 +97,21 @@ def test_a_steady_map_is_more_stable_than_noise() -> None:
     moved = stability_under_attack(bright, noise, X, TARGET, radius=0.05, climbs=20)
     assert moved.score.value < 0.2
     assert compare(still, moved).verdict == "better"
+
+
+def test_a_map_of_zeros_is_not_stable_but_undefined() -> None:
+    """It points at nothing, so that nothing can be moved: no 1.00, and none at all without maps."""
+
+    def explain(x: Tensor, target: Tensor) -> Tensor:
+        return x * (x.flatten(1)[:, :1, None, None] > 0)
+
+    x = X.clone()
+    x[0, 0, 0, 0] = -0.5
+    found = stability_under_attack(bright, explain, x, TARGET)
+    assert found.undefined == 1
+    assert bool(found.values[0].isnan())
+    with pytest.raises(NotApplicable, match="zero everywhere"):
+        stability_under_attack(bright, lambda x, target: 0 * x, X, TARGET)
 
 
 def test_the_attacker_may_not_change_the_answer() -> None:

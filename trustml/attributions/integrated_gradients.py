@@ -58,7 +58,9 @@ def integrated_gradients(
     if len(rows):
         raise MethodFailed(
             f"integrated_gradients: {len(rows)} of {len(x)} maps do not sum to the difference "
-            f"within {bound} after {steps // _FASTER} steps: raise most_steps or bound"
+            f"within {bound} after {steps // _FASTER} steps: on the way from the baseline the "
+            f"answers change by leaps, as rounded or saturated ones do (the options most_steps and "
+            f"bound of integrated_gradients allow more)"
         )
     return maps
 

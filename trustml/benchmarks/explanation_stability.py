@@ -10,10 +10,12 @@ from trustml.benchmarks.explained import Explain, generator, places
 from trustml.benchmarks.explanation_attack import Gain, Score, Search, climb, like, slope_of, walk
 from trustml.benchmarks.explanation_scores import Measured, mean_of
 from trustml.contracts import Classifier
-from trustml.errors import BadOption
+from trustml.errors import BadOption, NotApplicable
 
 # Rows to one call of the method: what a processor's cache holds, or what fills a graphics card.
 _CPU_ROWS, _GPU_ROWS = 256, 2048
+# What is said of maps that explain nothing.
+EMPTY = "every map is zero everywhere"
 
 
 def max_sensitivity(
@@ -93,7 +95,7 @@ def stability_under_attack(
 
     It moves every entry by at most `radius`, in such a way that the answer stays (Ghorbani et al.
     2019, arXiv:1710.10547, the top-k attack). Whatever led to a move, the method's own map after
-    it decides. A stronger attacker may find less.
+    it decides. A stronger attacker may find less. Undefined where the map is zero everywhere.
 
     Args:
         model: whose answer must stay.
@@ -109,11 +111,15 @@ def stability_under_attack(
 
     Raises:
         BadOption: a radius not above 0, no moves, or a share outside (0, 1).
+        NotApplicable: every map is zero everywhere.
     """
     _check("stability_under_attack", radius, climbs, climbs)
     if not 0 < top < 1:
         raise BadOption(f"stability_under_attack: top={top} must lie between 0 and 1")
     still = places(explain(x, target).double())
+    nothing = (still == 0).all(1)
+    if bool(nothing.all()):
+        raise NotApplicable(f"{EMPTY}: there is nothing that could be moved")
     count = max(1, round(top * still.shape[1]))
     wanted = torch.zeros_like(still).scatter_(1, still.topk(count, 1).indices, 1.0)
     answer = _answers(model, x)
@@ -132,7 +138,8 @@ def stability_under_attack(
     search = Search(x, radius, bounds, seed)
     start = torch.zeros_like(x)
     best, note = _attacked(search, displaced, stand_in and elsewhere, start, best, climbs)
-    return replace(mean_of(1 - best, "higher"), note=note)
+    kept = torch.where(nothing, torch.nan, 1 - best)
+    return replace(mean_of(kept, "higher"), note=note)
 
 
 def _drawn(search: Search, gaps: Gain, draws: int) -> tuple[Tensor, Tensor]:

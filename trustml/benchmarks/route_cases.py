@@ -166,7 +166,7 @@ def _mailed(
     if "doubt" in of_held:
         found["validation: doubt"] = of_held["doubt"]
     if safeguard == NONE:
-        return found, []
+        return found, _misleading(case, bench, under)
     tampering, notes = _adaptive(case, bench, route, under)
     if tampering is not None:
         x = posted(route, tampering, split, bench, case.seed)

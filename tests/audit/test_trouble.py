@@ -15,6 +15,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from tests.targets.servers import StandIn, late, output, say
+from trustml.audit import agenda
+from trustml.audit.stealing import STEALING
 from trustml.cli.main import main
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -183,6 +185,38 @@ def test_trouble_in_the_middle(audit: Run, served: StandIn, tmp_path: Path, trou
     assert again["black_box"] == lines["black_box"]
     assert again["stealing"]["findings"]
     assert again["doubt"]["findings"]
+
+
+def test_what_failed_is_offered_to_be_tried_again(
+    audit: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No empty table of findings; the command stands on a line of its own, and on the page."""
+    monkeypatch.setattr(agenda, "SECTIONS", (STEALING,))
+    (tmp_path / "make.py").write_text(_DEAD.format(str(tmp_path / "audit" / "sections")))
+    code, out, err = audit(f"{tmp_path / 'make.py'}:dead")
+    assert code == 1, err
+    assert "Findings" not in out
+    assert "Failed: Stolen by asking." in out
+    command = f"trustml audit --resume {tmp_path / 'audit'}"
+    assert f"  {command}" in out.splitlines()
+    page = (tmp_path / "audit" / "report.html").read_text(encoding="utf-8").replace("<wbr>", "")
+    assert command in page
+    assert "trustml replay" not in page
+    short = [line for line in out.splitlines() if str(tmp_path) not in line]
+    assert max(map(len, short)) <= 100
+
+
+_DEAD = """
+from pathlib import Path
+import torch
+
+def dead():
+    def answer(x):
+        if Path({!r}).exists():
+            raise RuntimeError("a reason that is said in many words, " * 6)
+        return x.flatten(1)[:, :10]
+    return answer
+"""
 
 
 class _Odd(nn.Module):

@@ -16,7 +16,7 @@ from trustml.audit.findings import SEVERITIES, Finding, Severity
 from trustml.audit.preparing import AUDIT, Prepared, prepared, resumed
 from trustml.audit.replaying import named, replay
 from trustml.benchmarks.plan import Plan
-from trustml.cli.lines import say
+from trustml.cli.lines import say, say_command
 from trustml.cli.running import size_of
 from trustml.cli.targeting import target_text
 from trustml.contracts import Access
@@ -155,6 +155,11 @@ def _announce(found: Prepared) -> None:
     for item in found.items:
         if item.plan is None:
             say(f"not examined: {item.section.title}: {item.reason}")
+    if any(item.plan and item.section.name in ("robustness", "black_box") for item in found.items):
+        data = found.base.data.partition(":")[0]
+        own = ", ".join(f"{size:.4g}" for size in found.base.epsilons)
+        usual = f"the usual budget of {data}; --epsilon sets another"
+        say(f"An attacker may change each pixel by {own or usual}.")
     pace = f", at the {found.rate:g} requests a second that are allowed" if found.rate else ""
     also = "" if found.subject.access < Access.GRADIENTS else ", honest models' training included"
     say(
@@ -197,23 +202,20 @@ def _conclude(
     if findings:
         screen.print(listed(findings, found.accepted))
     screen.print(verdict(findings, facts), style="bold")
-    screen.print(f"The page lies in {page}", soft_wrap=True)
+    say(f"The page lies in {page}")
     if failing:
         names = ", ".join(dict.fromkeys(name_of(f).rpartition("/")[0] for f in failing))
         say(
             f"Exit code 3: {len(failing)} findings that --fail-on names: {names}. A known one is "
             f"accepted by its name: --accept {names.split(',')[0]}"
         )
+    again = ["trustml", "audit", "--resume", str(found.folder)]
     failed = [outcome.item.section.title for outcome in outcomes if outcome.failed]
-    if failed and not found.ledger.spent:
-        screen.print(
-            f"Failed: {'; '.join(failed)}. Try again what failed with: "
-            f"trustml audit --resume {found.folder}",
-            soft_wrap=True,
-        )
     if found.ledger.spent:
-        words = f"trustml audit --resume {found.folder} --budget N"
-        screen.print(
-            f"The budget of {found.ledger.budget:,} queries was spent. Go on with: {words}",
-            soft_wrap=True,
+        say_command(
+            f"The budget of {found.ledger.budget:,} queries was spent. Go on with a higher one",
+            [*again, "--budget", "N"],
         )
+    elif failed:
+        say(f"Failed: {'; '.join(failed)}. What was finished is kept.")
+        say_command("Once its cause is mended, try again what failed", again)

@@ -1,10 +1,13 @@
 """Commands that a reader of an audit may paste, with the audited model and data in them."""
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from trustml.audit.change import change
+from trustml.audit.findings import Finding
 from trustml.benchmarks.plan import Plan
 from trustml.contracts import Record
 from trustml.errors import UsageError
@@ -12,6 +15,12 @@ from trustml.recipes import brief, brief_choice, choose, read_recipe
 
 # Targets behind an address.
 _SERVERS = ("json_http", "mlflow", "open_inference")
+
+
+def advice(finding: Finding, folder: Path) -> str:
+    """Return what to do about a finding, the folder of the audit in the commands that name it."""
+    own = finding.remedy.replace("; AUDIT is this audit's folder", "")
+    return re.sub(r"\bAUDIT(?=[/#])", lambda _: str(folder), own)
 
 
 def audit_command(base: Plan, depth: str, facts: Mapping[str, Any]) -> str:

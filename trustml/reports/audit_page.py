@@ -21,6 +21,7 @@ from trustml.benchmarks.plan import PLAN, Plan
 from trustml.files import write_whole
 from trustml.reports import markup
 from trustml.reports.audit_commands import (
+    advice,
     audit_command,
     bench_command,
     budget_words,
@@ -50,10 +51,10 @@ def write_audit_page(folder: Path) -> Path:
     sections: list[Part] = [
         ("What was found", "findings", list(_found(findings, folder, base, facts))),
         ("What was tested", "tested", [_tested(folder, base, depth, facts)]),
-        ("What is not known", "unknown", list(_unknown(facts))),
+        ("What is not known", "unknown", list(_unknown(folder, facts))),
         *_evidence(folder, base, facts),
         ("How findings are judged", "rules", [markup.paragraph(ABOUT), markup.table(severities())]),
-        ("How to see it again", "again", list(_again(folder, base, depth, facts))),
+        ("How to see it again", "again", list(_again(folder, base, depth, (findings, facts)))),
     ]
     title = f"{title_of(base)}: trustml audit"
     write_whole(folder / PAGE, page(title, sections, _verdict(findings, facts)).encode())
@@ -125,7 +126,7 @@ def _found(
                          f"{score.high:.4g}), case {finding.case} of section {finding.section}"
                          f"{_of_inputs(facts, finding.section)}"),
             *([("known as", "; ".join(known))] if known else []),
-            *(_remedy(finding, base) if finding.severity != "passed" else []),
+            *(_remedy(finding, folder, base) if finding.severity != "passed" else []),
             *([("accepted", f"by --accept {accepted}: it decides nothing")] if accepted else []),
             ("name", name_of(finding)),
             ("again", command(folder, finding)),
@@ -135,9 +136,10 @@ def _found(
         yield f'<h3 class="{_LOOKS[finding.severity]}">{escape(head)}</h3>{markup.facts(rows)}'
 
 
-def _remedy(finding: Finding, base: Plan) -> list[tuple[str, str]]:
+def _remedy(finding: Finding, folder: Path, base: Plan) -> list[tuple[str, str]]:
     tried = bench_command(base, finding.measure) if finding.measure else ""
-    return [("what to do", finding.remedy), *([("measure it", tried)] if tried else [])]
+    told = advice(finding, folder)
+    return [("what to do", told), *([("measure it", tried)] if tried else [])]
 
 
 def _of_inputs(facts: Mapping[str, Any], section: str) -> str:
@@ -173,7 +175,7 @@ def _asked(queries: Mapping[str, int]) -> list[tuple[str, str]]:
     return [("queries to the server", f"{queries['asked']:,}{bound}")]
 
 
-def _unknown(facts: Mapping[str, Any]) -> Iterator[str]:
+def _unknown(folder: Path, facts: Mapping[str, Any]) -> Iterator[str]:
     lost = [
         f"{name}: {fate['grade']}: {fate['reason'] or 'no number came of it'}"
         for name, fate in facts["sections"].items() if fate["grade"] in _NOTHING
@@ -185,6 +187,9 @@ def _unknown(facts: Mapping[str, Any]) -> Iterator[str]:
     if part:
         yield markup.paragraph("These sections found something, and were not finished:")
         yield markup.items(part)
+    if any(fate["failed"] for fate in facts["sections"].values()):
+        yield markup.paragraph("What failed is tried again, and what was finished is kept, by:")
+        yield markup.verbatim(f"trustml audit --resume {folder}")
     yield markup.paragraph(
         "An attack that fails proves nothing: a stronger one may succeed. What is proved is marked "
         "as proved. Membership of a sample in the training data, and theft of the file itself, "
@@ -208,10 +213,16 @@ def _evidence(folder: Path, base: Plan, facts: Mapping[str, Any]) -> Iterator[Pa
         yield section.title, section.name, [*above, *tables, *drawn]
 
 
-def _again(folder: Path, base: Plan, depth: str, facts: Mapping[str, Any]) -> Iterator[str]:
-    yield markup.paragraph("One finding, measured again (exit code 1 where it is not reproduced):")
-    yield markup.verbatim(f"trustml replay {folder}#F-001")
-    yield markup.paragraph("Each section is a run of trustml bench, whose claims can be checked:")
-    yield markup.verbatim(f"trustml verify {run_of(folder, SECTIONS[0].name)}")
+def _again(
+    folder: Path, base: Plan, depth: str, known: tuple[Sequence[Finding], Mapping[str, Any]]
+) -> Iterator[str]:
+    findings, facts = known
+    if findings:
+        yield markup.paragraph("One finding, measured again (exit code 1 if not reproduced):")
+        yield markup.verbatim(command(folder, findings[0]))
+    runs = [run for one in SECTIONS if ((run := run_of(folder, one.name)) / PLAN).is_file()]
+    if runs:
+        yield markup.paragraph("Each section is a run, whose claims can be checked again:")
+        yield markup.verbatim("\n".join(f"trustml verify {run}" for run in runs))
     yield markup.paragraph("The whole audit, with seed and every option:")
     yield markup.verbatim(audit_command(base, depth, facts))

@@ -16,6 +16,7 @@ from trustml.benchmarks.place import trustml_version
 from trustml.contracts import Json
 from trustml.errors import UnknownName
 from trustml.files import write_whole
+from trustml.reports.audit_commands import advice
 
 _LEVELS = {"critical": "error", "high": "error", "medium": "warning", "low": "note"}
 
@@ -58,7 +59,7 @@ def _junit(
             elif at_least(finding.severity, fail_on):
                 failure = ElementTree.SubElement(test, "failure", type=finding.severity)
                 failure.set("message", finding.title)
-                failure.text = f"{finding.remedy}\n{command(folder, finding)}"
+                failure.text = f"{advice(finding, folder)}\n{command(folder, finding)}"
         failed = len(deciding(mine, fail_on, facts.get("accepted", ())))
         known = sum(bool(accepted_by(finding, facts.get("accepted", ()))) for finding in mine)
         if not mine or fate["failed"]:
@@ -92,7 +93,7 @@ def _sarif(
             "driver": {
                 "name": "trustml",
                 "version": trustml_version(),
-                "rules": [_described(name, finding) for name, finding in rules.items()],
+                "rules": [_described(name, finding, folder) for name, finding in rules.items()],
             }
         },
         "invocations": [
@@ -116,11 +117,11 @@ def _sarif(
     )
 
 
-def _described(name: str, finding: Finding) -> Json:
+def _described(name: str, finding: Finding, folder: Path) -> Json:
     return {
         "id": name,
         "shortDescription": {"text": f"{finding.section}: {finding.name}"},
-        "help": {"text": finding.remedy},
+        "help": {"text": advice(finding, folder)},
         "properties": {"tags": list(names(finding.kinds))},
     }
 
@@ -131,7 +132,7 @@ def _result(finding: Finding, folder: Path, model: str) -> Json:
         "ruleId": _rule(finding),
         "kind": "fail" if bad else "pass",
         "level": _LEVELS.get(finding.severity, "none"),
-        "message": {"text": f"{finding.title}. {finding.remedy if bad else ''}".strip()},
+        "message": {"text": f"{finding.title}. {advice(finding, folder) if bad else ''}".strip()},
         "locations": [{"logicalLocations": [{"name": model, "kind": "module"}]}],
         "partialFingerprints": {"case/v1": f"{finding.section}/{finding.name}/{finding.case}"},
         "properties": {

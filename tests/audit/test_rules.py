@@ -18,9 +18,11 @@ from trustml.audit.sections import DEPTHS, Subject
 from trustml.audit.stealing import STEALING
 from trustml.benchmarks import indicators
 from trustml.benchmarks.exams import checked
+from trustml.benchmarks.explanation_stability import EMPTY
 from trustml.benchmarks.inspection import least_controls
 from trustml.benchmarks.inspection_sight import MISLED
 from trustml.benchmarks.plan import Plan
+from trustml.benchmarks.route_cases import MISLED as MISLED_ROUTE
 from trustml.contracts import Access, Cost, Record, Score
 from trustml.errors import NotApplicable
 
@@ -58,6 +60,9 @@ def test_signs_of_masking_are_a_finding_and_their_absence_is_none() -> None:
     loud = _record("all", scores, notes=(f"x {MASKING[0]} y",))
     assert _severities(ROBUSTNESS, quiet)["masked gradients"] == "passed"
     assert _severities(ROBUSTNESS, loud)["masked gradients"] == "high"
+    told = {f.name: f.title for f in ROBUSTNESS.judged([loud])}["masked gradients"]
+    # What it means first, in words of every day; what was measured after.
+    assert told.index("its gradients are 0") < told.index(f"Measured: x {MASKING[0]} y")
 
 
 @pytest.mark.parametrize("phrase", MASKING)
@@ -133,6 +138,41 @@ def test_a_route_is_judged_by_what_gets_through() -> None:
     assert _severities(PHYSICAL, _record("gain_drift", {"success without": (0.2, 0.1, 0.3)})) == {
         "route": "medium"
     }
+
+
+def test_a_route_along_gradients_that_mislead_says_nothing() -> None:
+    """0 % of a pattern that stood still is no measure, and no pass; what asks only is one."""
+    scores = {"success without": (0.0, 0.0, 0.005)}
+    notes = (f"{MISLED_ROUTE}: they are 0",)
+    for plugin, known, severity in (("scanner_pattern", "Nothing is known", "low"),
+                                    ("gain_drift", "gain drift", "passed")):  # fmt: skip
+        (found,) = PHYSICAL.judged([_record(plugin, scores, notes=notes)])
+        assert found.severity == severity
+        assert found.title.startswith(known)
+    (found,) = PHYSICAL.judged([_record("scanner_pattern", scores)])
+    assert found.severity == "passed"
+    # What was found in spite of them counts.
+    scores = {"success without": (0.9, 0.8, 0.95)}
+    (found,) = PHYSICAL.judged([_record("scanner_pattern", scores, notes=notes)])
+    assert (found.severity, "90.0%" in found.title) == ("high", True)
+
+
+def test_a_map_of_zeros_is_no_pass() -> None:
+    """It kept 1.00 of nothing; it explains nothing, and that is said."""
+    chance = _record("random", {"deletion": (0.5, 0.45, 0.55)}, kind="attribution")
+    notes = (f"stability under attack: {EMPTY}: there is nothing",)
+    own = {"deletion": (0.5, 0.45, 0.55)}
+    record = _record("input_x_gradient", own, kind="attribution", notes=notes)
+    found = list(EXPLAINING.judged([chance, record]))
+    assert [f.severity for f in found] == ["medium", "medium"]
+    assert "says nothing: every map is zero everywhere" in found[1].title
+
+
+def test_quick_explanations_give_up_early() -> None:
+    """8192 steps for each move of an attack are many minutes where answers are saturated."""
+    quick = EXPLAINING.plan(BASE, replace(OPEN, depth="quick"))
+    assert "most_steps=512" in quick.attributions[0]
+    assert EXPLAINING.plan(BASE, OPEN).attributions[0] == "integrated_gradients"
 
 
 def test_a_backdoor_is_an_alarm_clear_of_the_honest_models() -> None:

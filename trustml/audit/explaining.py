@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from trustml.audit.findings import Finding, done, graded
 from trustml.audit.sections import Section, Subject
+from trustml.benchmarks.explanation_stability import EMPTY
 from trustml.benchmarks.plan import Plan
 from trustml.contracts import Access, Record
 from trustml.errors import NotApplicable
@@ -13,13 +14,16 @@ _CONTROLS = ("random", "blurred_random", "linear_exact")
 # What is judged, and what is quickly measured beside it; the others take copies of the model that
 # are trained anew, and thieves.
 _QUICK = ("completeness error", "deletion", "ROAD", "stability under attack")
+# Answers that are saturated or rounded take any number of steps, and a first look not all of them.
+_INTEGRATED = "integrated_gradients:most_steps=512,bound=0.05"
 
 
 def _plan(base: Plan, subject: Subject) -> Plan:
     if subject.access < Access.GRADIENTS:
         raise NotApplicable("explanations are made from gradients, which it does not show")
     more = subject.by_depth((), ("gradient_shap",), ("gradient_shap", "smooth_grad", "occlusion"))
-    methods = ("integrated_gradients", "input_x_gradient", *more)
+    first = subject.by_depth(_INTEGRATED, "integrated_gradients", "integrated_gradients")
+    methods = (first, "input_x_gradient", *more)
     return replace(
         base,
         attributions=methods,
@@ -38,6 +42,8 @@ def _judged(records: Sequence[Record]) -> Iterator[Finding]:
             yield _sense(record, chance)
         if "stability under attack" in record.scores:
             yield _stability(record)
+        elif any(EMPTY in note for note in record.notes):
+            yield _nothing(record)
 
 
 def _sense(record: Record, chance: Record) -> Finding:
@@ -64,6 +70,18 @@ def _stability(record: Record) -> Finding:
         "medium" if severity in ("critical", "high") else severity,
         "stability under attack", score, record.case, ("explanation",),
         "Do not take an explanation as evidence where somebody gains by misleading its reader.",
+    )  # fmt: skip
+
+
+def _nothing(record: Record) -> Finding:
+    score = record.scores["deletion"]
+    return Finding(
+        "stable under attack", "explaining",
+        f"The explanation {record.plugin} says nothing: {EMPTY}, as the model's gradients are 0. "
+        f"Whether an attacker could move it is no question",
+        "medium", "deletion", score, record.case, ("explanation",),
+        "Do not show it, and do not take it for a pass: see masked gradients in the section "
+        "robustness.",
     )  # fmt: skip
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from trustml.audit.findings import Finding, done, graded
+from trustml.audit.findings import Finding, done, graded, worst
 from trustml.audit.sections import Section, Subject
 from trustml.benchmarks.plan import Plan
+from trustml.benchmarks.route_cases import MISLED
 from trustml.contracts import Access, Record
 from trustml.errors import NotApplicable
 
@@ -29,6 +30,8 @@ _WORDS = {
     "envelope_sticker": "a sticker on what is photographed",
     "strokes": "a stroke or two of a pen",
 }
+# Routes that ask for answers alone; the others are prepared along gradients.
+_ASKING = ("gain_drift", "strokes")
 _OF_INPUTS = ("envelope_noise", "envelope_sticker", "strokes")
 _ON_THE_WAY = (
     "Guard what stands between the world and the model: show the camera or scanner a known picture "
@@ -42,19 +45,35 @@ _ON_INPUTS = (
 )
 
 
-def _told(record: Record) -> str:
-    """Return what a route is, in brackets."""
-    return f" ({_WORDS[record.plugin]})" if record.plugin in _WORDS else ""
+def _named(record: Record) -> str:
+    """Return what a route is called, and what it is, in brackets."""
+    told = f" ({_WORDS[record.plugin]})" if record.plugin in _WORDS else ""
+    return f"{record.plugin.replace('_', ' ')}{told}"
+
+
+def _blind(record: Record) -> str:
+    """Return why what a route found says little; "" unless it follows gradients that mislead."""
+    if record.plugin in _ASKING:
+        return ""
+    return next((note for note in record.notes if note.startswith(MISLED)), "")
 
 
 def _judged(records: Sequence[Record]) -> Iterator[Finding]:
     for record in done(records, "success without"):
         score = record.scores["success without"]
+        name, severity = _named(record), graded(1 - score.high)
+        told = f"{name} makes it misread {score.value:.1%} of what it read rightly"
+        blind = _blind(record)
+        # What was found counts all the same.
+        if blind and severity not in ("critical", "high"):
+            told = (
+                f"Nothing is known about {name}: an attacker prepares it along the gradients, and "
+                f"{blind}. That it makes the model misread {score.value:.1%} is no measure"
+            )
+            severity = worst([severity, "low"])
         yield Finding(
-            "route", "physical",
-            f"{record.plugin.replace('_', ' ')}{_told(record)} makes it misread "
-            f"{score.value:.1%} of what it read rightly",
-            graded(1 - score.high), "success without", score, record.case, ("physical evasion",),
+            "route", "physical", told, severity, "success without", score, record.case,
+            ("physical evasion",),
             _ON_INPUTS if record.plugin in _OF_INPUTS else _ON_THE_WAY,
             measure=f"--route {record.plugin} --defense "
             f"{'abstain' if record.plugin in _OF_INPUTS else 'golden_card'}",

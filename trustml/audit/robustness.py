@@ -10,17 +10,27 @@ from trustml.benchmarks.plan import Bounds, Plan
 from trustml.contracts import Access, Norm, Record
 from trustml.errors import NotApplicable
 
-# What an indicator of masked gradients says, whatever its number (benchmarks/indicators.py).
-MASKING = (
-    "attacks that follow them stand still",
-    "they look like probabilities, not",
-    "that the gradient does not see",
-    "the margin changes by jumps",
-    "the loss is noise on the scale",
-    "its gradients lead nowhere",
-    "the gradients may mislead",
-    "no gradient with respect to the input",
-)
+# What an indicator of masked gradients says, whatever its number (benchmarks/indicators.py), and
+# what that means.
+_MEANING = {
+    "attacks that follow them stand still": "its gradients are 0, so that attacks which follow "
+    "them do not move, though it may be easily fooled",
+    "they look like probabilities, not": "it answers probabilities where raw scores (logits) are "
+    "expected, which flattens its gradients",
+    "that the gradient does not see": "its answer changes where its gradients say that it does "
+    "not, as behind a rounded input",
+    "the margin changes by jumps": "its answer changes by leaps and not smoothly, so that its "
+    "gradients say little about what lies around an input",
+    "the loss is noise on the scale": "the least change of an input throws its answer about, so "
+    "that its gradients point anywhere",
+    "its gradients lead nowhere": "even an attack that may change everything fails, and that no "
+    "model withstands: its gradients lead attacks astray",
+    "the gradients may mislead": "an attack that only asks does better than those that know "
+    "everything",
+    "no gradient with respect to the input": "its answers have no gradient, so that attacks which "
+    "need one could not try",
+}
+MASKING = tuple(_MEANING)
 _ADVICE = (
     "Train the model again with attacked inputs among its training inputs (adversarial training; "
     "for models that trustml trains, the safeguards fast_adversarial_training and trades), and "
@@ -80,10 +90,11 @@ def _noise(record: Record) -> Finding:
 
 def _masking(record: Record) -> Finding:
     signs = [note for note in record.notes if any(phrase in note for phrase in MASKING)]
-    told = "; ".join(signs)
+    means = [said for phrase, said in _MEANING.items() if any(phrase in note for note in signs)]
     return Finding(
         "masked gradients", "robustness",
-        f"Robustness numbers of this model cannot be relied on: {told}"
+        f"Robustness numbers of this model cannot be relied on: {'; '.join(means)}. Measured: "
+        f"{'; '.join(signs)}"
         if signs
         else f"No sign that the model hides its gradients ({_budget(record)})",
         "high" if signs else "passed", "robust accuracy", record.scores["robust accuracy"],

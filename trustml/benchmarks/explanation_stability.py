@@ -117,9 +117,7 @@ def stability_under_attack(
     if not 0 < top < 1:
         raise BadOption(f"stability_under_attack: top={top} must lie between 0 and 1")
     still = places(explain(x, target).double())
-    nothing = (still == 0).all(1)
-    if bool(nothing.all()):
-        raise NotApplicable(f"{EMPTY}: there is nothing that could be moved")
+    nothing = _empty(still)
     count = max(1, round(top * still.shape[1]))
     wanted = torch.zeros_like(still).scatter_(1, still.topk(count, 1).indices, 1.0)
     answer = _answers(model, x)
@@ -138,8 +136,7 @@ def stability_under_attack(
     search = Search(x, radius, bounds, seed)
     start = torch.zeros_like(x)
     best, note = _attacked(search, displaced, stand_in and elsewhere, start, best, climbs)
-    kept = torch.where(nothing, torch.nan, 1 - best)
-    return replace(mean_of(kept, "higher"), note=note)
+    return replace(mean_of(torch.where(nothing, torch.nan, 1 - best), "higher"), note=note)
 
 
 def _drawn(search: Search, gaps: Gain, draws: int) -> tuple[Tensor, Tensor]:
@@ -179,6 +176,18 @@ def _attacked(
         f"attacked by {steps} steps along a softened copy's gradient, the worst for {won} of "
         f"{len(best)}, and {climbs - steps} tried moves"
     )
+
+
+def _empty(maps: Tensor) -> Tensor:
+    """Return which maps (B, P) are zero everywhere.
+
+    Raises:
+        NotApplicable: all of them.
+    """
+    nothing = (maps == 0).all(1)
+    if bool(nothing.all()):
+        raise NotApplicable(f"{EMPTY}: there is nothing that could be moved")
+    return nothing
 
 
 def _answers(model: Classifier, x: Tensor) -> Tensor:

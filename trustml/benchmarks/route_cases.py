@@ -41,6 +41,7 @@ from trustml.recipes import Choice, choose, split_recipe
 
 TIMED = 60  # pieces of mail that are read one by one, against the clock
 HIDDEN = 0.1  # so much more success past a gradient than along it is no accident
+MISLED = "its own gradients mislead"
 MISLEADING = ("no gradient", "zero gradient", "gradient mismatch", "jumps")
 
 
@@ -219,7 +220,7 @@ def _misleading(case: Case, bench: Bench, under: Setting) -> list[str]:
         seen = subject(blind, under.split, under.right, case.seed, bench.device)
         # The first says it; where there is no gradient, the others only say it again.
         known[under.recipe.text] = [
-            f"its own gradients mislead: {sign.sentence}"
+            f"{MISLED}: {sign.sentence}"
             for sign in model_indicators(seen)
             if sign.fired and sign.name in MISLEADING
         ][:1]

@@ -12,8 +12,13 @@ import pytest
 from trustml.audit.accepting import RULES
 from trustml.audit.auditing import FINDINGS
 from trustml.audit.change import change
+from trustml.audit.doubt import DOUBT
 from trustml.audit.findings import Finding, numbered
+from trustml.audit.physical import PHYSICAL
 from trustml.audit.preparing import AUDIT
+from trustml.audit.sections import Section
+from trustml.audit.stealing import STEALING
+from trustml.benchmarks.exams import checked
 from trustml.benchmarks.plan import Plan
 from trustml.cli.main import cli
 from trustml.contracts import Cost, Record, Score
@@ -137,6 +142,32 @@ def test_a_server_is_not_to_be_asked_because_a_page_says_so() -> None:
     bench = cli.commands["bench"].make_context("bench", words[2:], resilient_parsing=True)
     assert bench.params["models"] == ("cnn",)
     assert words[-4:] == ["--data-dir", "my data", "--stealer", "auto"]
+
+
+@pytest.mark.parametrize(
+    ("section", "plugin", "scores"),
+    [
+        (PHYSICAL, "gain_drift", ("success without",)),
+        (PHYSICAL, "envelope_sticker", ("success without",)),
+        (STEALING, "auto", ("agreement (test)",)),
+        (DOUBT, "mcp", ("worst auroc", "rotated: auroc")),
+    ],
+)
+def test_what_is_to_be_measured_can_be_pasted(
+    section: Section, plugin: str, scores: tuple[str, ...]
+) -> None:
+    """Every word is an option of the command, every name a plugin; advice has no half a command."""
+    record = Record(
+        "c", "attack", plugin, {}, "cnn", "w", "digits", "h", 0, {},
+        {name: Score(0.5, 0.4, 0.6, "lower") for name in scores}, Cost(), {}, "done",
+    )  # fmt: skip
+    (found,) = section.judged([record])
+    assert "trustml bench" not in found.remedy
+    words = shlex.split(bench_command(Plan(("cnn",)), found.measure))
+    assert words[:2] == ["trustml", "bench"]
+    told = cli.commands["bench"].make_context("bench", words[2:]).params
+    lists = ("models", "routes", "defenses", "stealers", "countermeasures", "detectors")
+    checked(Plan(**{name: told[name] for name in lists}))
 
 
 @pytest.mark.parametrize(

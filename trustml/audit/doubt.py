@@ -77,16 +77,20 @@ def _outsiders(record: Record) -> Finding:
     return Finding(
         "outsiders", "doubt", told, _by_area(worst), "worst auroc", worst, record.case,
         ("unknown inputs",), _watch(record.plugin, worst),
+        measure="--detector all" if _by_area(worst) == "high" else "",
     )  # fmt: skip
 
 
 def _watch(detector: str, worst: Score) -> str:
     if _by_area(worst) != "high":
-        return f"Put a gate in front of it (+abstain:detector={detector}), and a person behind it."
+        return (
+            f"Measure how strange each input is before the answer is used, and have a person look "
+            f"at the strangest (the safeguard +abstain:detector={detector})."
+        )
     return (
         "A gate of these detectors would let such inputs through: check what reaches the model "
         "before it is asked (source, size, orientation), train it with such inputs, or look for a "
-        "detector that does tell them (trustml bench --detector all)."
+        "measure of strangeness that does tell them."
     )
 
 
@@ -95,11 +99,12 @@ def _errors(record: Record) -> Finding:
     return Finding(
         "errors foretold", "doubt",
         f"The best of the detectors, {record.plugin}, tells its errors from its right answers with "
-        f"AUROC {area.value:.1%}",
+        f"AUROC {area.value:.1%}, where chance has 50.0%",
         # Few errors make a wide interval, which is no reason to accuse the model.
         next((s for below, s in _AREAS if area.value < below), "passed"),
         "errors: auroc", area, record.case, ("unknown inputs",),
-        "Have a person look at the answers of which it is least sure.",
+        "Have a person look at the answers of which it is least sure (the safeguard +abstain), and "
+        "do not rely on its own doubt alone.",
     )  # fmt: skip
 
 

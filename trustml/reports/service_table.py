@@ -1,6 +1,5 @@
 """Records of services that thieves meet → what forty queries tell of them, and what users get."""
 
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import RenderableType
@@ -8,7 +7,7 @@ from rich.text import Text
 
 from trustml.contracts import Json, Record
 from trustml.reports.fingerprint_words import fingerprint_words
-from trustml.reports.tables import DASH, WIDTH, number, plain_table, remarks, spec_of
+from trustml.reports.tables import DASH, number, plain_table, remarks, spec_of
 
 _STOLEN = 0.99
 _HEADS = (
@@ -102,4 +101,4 @@ def _lines(seen: Mapping[str, Json]) -> Iterator[str]:
         yield f"stopped: {seen['stopped']}"
         return
     words = [f"{name}: {value}" for name, value in fingerprint_words(seen)]
-    yield from textwrap.wrap("; ".join(words), WIDTH - 4)
+    yield "; ".join(words)

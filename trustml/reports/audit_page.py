@@ -128,7 +128,7 @@ def _found(
             *([("known as", "; ".join(known))] if known else []),
             *(_remedy(finding, folder, base) if finding.severity != "passed" else []),
             *([("accepted", f"by --accept {accepted}: it decides nothing")] if accepted else []),
-            ("name (--accept)", name_of(finding)),
+            *([("name (--accept)", name_of(finding))] if finding.severity != "passed" else []),
             ("again", command(folder, finding)),
         ]  # fmt: skip
         mark = " · accepted" if accepted else ""

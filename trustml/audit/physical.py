@@ -66,13 +66,13 @@ def _judged(records: Sequence[Record]) -> Iterator[Finding]:
     for record in done(records, "success without"):
         score = record.scores["success without"]
         name, severity = _named(record), graded(1 - score.high)
-        told = f"{name[:1].upper()}{name[1:]} makes it misread {score.value:.1%} of what it read rightly"
+        told = f"{name} makes it misread {score.value:.1%} of what it read rightly"
         blind = _blind(record)
         # What was found counts all the same.
         if blind and severity not in ("critical", "high"):
             told = (
-                f"Nothing is known about {name}: it makes the model misread {score.value:.1%}, but it "
-                f"was prepared along its gradients, and these mislead ({_sign(blind)})"
+                f"Nothing is known about {name}: it makes the model misread {score.value:.1%}, but "
+                f"it was prepared along its gradients, and these mislead ({_sign(blind)})"
             )
             severity = worst([severity, "low"])
         yield Finding(

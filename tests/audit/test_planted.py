@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,7 +95,7 @@ def test_a_backdoor_is_found_and_names_its_class(room: Path, tmp_path: Path, mor
         subject = Subject(Access.GRADIENTS, "quick", True, ("linf",), training=1000)
         plan = BACKDOOR.plan(Plan((model,), controls_of=more), subject)
         looks = list(BACKDOOR.judged(list(harness.start(plan, tmp_path / name))))
-        assert [found.case.split("-")[1] for found in looks] == ["neural_cleanse", "sliding_patch"]
+        assert [found.case.split("-")[1] for found in looks] == ["sliding_patch", "neural_cleanse"]
         for found in looks:
             # One honest model in ten is the oddest by rank (medium), and none by so much.
             assert (found.severity in ("high", "critical")) == (name == "bad"), found.title
@@ -165,6 +166,7 @@ def test_a_replay_sees_a_backdoor_that_is_new(room: Path, tmp_path: Path) -> Non
     subject = Subject(Access.GRADIENTS, "quick", True, ("linf",), training=1000)
     base = Plan((honest,), controls_of="cnn")
     plan = BACKDOOR.plan(base, subject)
+    plan = replace(plan, inspections=("neural_cleanse",))
     found = numbered(BACKDOOR.judged(list(harness.start(plan, run_of(tmp_path, "backdoor")))))
     facts = {"schema": 1, "depth": "quick", "base": json.loads(base.to_json())}
     (tmp_path / AUDIT).write_text(json.dumps(facts), encoding="utf-8")

@@ -109,6 +109,9 @@ def test_a_detector_below_chance_tells_nothing_and_is_no_advice() -> None:
     assert "turned by 90°" in found.title
     assert "no class" not in found.title
     assert "abstain" not in found.remedy
+    even = {"worst auroc": (0.5, 0.45, 0.55), "noise: auroc": (0.5, 0.45, 0.55)}
+    (found,) = DOUBT.judged([_record("mcp", even)])
+    assert "does little better than a guess" in found.title
     good = {"worst auroc": (0.9, 0.85, 0.95), "rotated: auroc": (0.9, 0.85, 0.95)}
     (found,) = DOUBT.judged([_record("knn", good)])
     assert "+abstain:detector=knn" in found.remedy
@@ -144,11 +147,10 @@ def test_a_route_along_gradients_that_mislead_says_nothing() -> None:
     """0 % of a pattern that stood still is no measure, and no pass; what asks only is one."""
     scores = {"success without": (0.0, 0.0, 0.005)}
     notes = (f"{MISLED_ROUTE}: they are 0",)
-    for plugin, known, severity in (("scanner_pattern", "Nothing is known", "low"),
-                                    ("gain_drift", "gain drift", "passed")):  # fmt: skip
+    for plugin, severity in (("scanner_pattern", "low"), ("gain_drift", "passed")):
         (found,) = PHYSICAL.judged([_record(plugin, scores, notes=notes)])
         assert found.severity == severity
-        assert found.title.startswith(known)
+        assert ("what it could do is not known" in found.title) == (severity == "low")
     (found,) = PHYSICAL.judged([_record("scanner_pattern", scores)])
     assert found.severity == "passed"
     # What was found in spite of them counts.
@@ -171,7 +173,7 @@ def test_a_map_of_zeros_is_no_pass() -> None:
 def test_quick_explanations_give_up_early() -> None:
     """8192 steps for each move of an attack are many minutes where answers are saturated."""
     quick = EXPLAINING.plan(BASE, replace(OPEN, depth="quick"))
-    assert "most_steps=512" in quick.attributions[0]
+    assert "most_steps=256" in quick.attributions[0]
     assert EXPLAINING.plan(BASE, OPEN).attributions[0] == "integrated_gradients"
 
 
@@ -281,7 +283,7 @@ def test_quick_looks_for_backdoors_where_honest_models_are_soon_trained() -> Non
     quick = replace(OPEN, depth="quick", training=1000)
     plan = BACKDOOR.plan(BASE, quick)
     assert plan.controls >= least_controls(plan.false_alarms)
-    assert plan.inspections == ("neural_cleanse", "sliding_patch")
+    assert plan.inspections == ("sliding_patch", "neural_cleanse")
     with pytest.raises(NotApplicable, match="--depth standard"):
         BACKDOOR.plan(BASE, replace(quick, training=60_000))
 
@@ -328,9 +330,9 @@ def test_backdoors_are_looked_for_by_answers_where_there_are_no_gradients() -> N
     hidden = replace(OPEN, access=Access.LABELS, shape=(1, 8, 8), remote=True)
     assert BACKDOOR.plan(BASE, hidden).inspections == ("sliding_patch",)
     # Beside those that follow gradients, for these may be hidden.
-    looks = ("neural_cleanse", "maximum_margin", "sliding_patch")
+    looks = ("sliding_patch", "neural_cleanse", "maximum_margin")
     assert BACKDOOR.plan(BASE, OPEN).inspections == looks
-    assert BACKDOOR.plan(BASE, replace(OPEN, pictures=False)).inspections == looks[:2]
+    assert BACKDOOR.plan(BASE, replace(OPEN, pictures=False)).inspections == looks[1:]
     with pytest.raises(NotApplicable, match=r"no pictures.*Audit the file that is served"):
         BACKDOOR.plan(BASE, replace(hidden, pictures=False, shape=(64,)))
     # 7 × 7 places, four squares, 8 inputs; 10 classes, 3 places, 150 inputs; 300 clean ones, twice.

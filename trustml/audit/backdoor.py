@@ -42,7 +42,8 @@ def _plan(base: Plan, subject: Subject) -> Plan:
     along = (_LOOKS[:1] if quick else _LOOKS) if shown else ()
     return replace(
         base,
-        inspections=(*along, BY_ANSWERS) if subject.pictures else along,
+        # First what always can look: where nothing is found, the first reason is told.
+        inspections=(BY_ANSWERS, *along) if subject.pictures else along,
         controls=_QUICK_CONTROLS if quick else _CONTROLS,
         false_alarms=_QUICK_ALARMS if quick else _ALARMS,
         limit=300,

@@ -13,7 +13,8 @@ from trustml.recipes import read_recipe
 # Calibration errors, and areas under the curve, below which a finding is that bad.
 _ERRORS: tuple[tuple[float, Severity], ...] = ((0.05, "passed"), (0.1, "low"), (0.2, "medium"))
 _AREAS: tuple[tuple[float, Severity], ...] = ((0.6, "high"), (0.8, "medium"), (0.95, "low"))
-_CHANCE = 0.5
+# Below it a detector does not guess: it is led astray.
+_GUESSED = 0.45
 # What the sets show (data/_made.py); others are called by their own names.
 _SHOWN = {
     "rotated": "the test inputs, turned by 90°",
@@ -67,16 +68,21 @@ def _outsiders(record: Record) -> Finding:
     hardest = min(sets, key=lambda name: sets[name].value)
     inputs = f"inputs unlike the training data ({_SHOWN.get(hardest, hardest)})"
     numbers = f"with AUROC {worst.value:.1%}, where chance has 50.0%"
-    told = (
-        f"No detector tells {inputs} from ordinary ones: even the best, {record.plugin}, takes "
-        f"them for more ordinary than the test inputs themselves, {numbers}"
-        if worst.value < _CHANCE
-        else f"The best of the detectors, {record.plugin}, tells {inputs} from ordinary ones "
-        f"{numbers}"
-    )
+    if _by_area(worst) != "high":
+        told = f"The best of the detectors, {record.plugin}, tells {inputs} from ordinary ones"
+    elif worst.value < _GUESSED:
+        told = (
+            f"No detector tells {inputs} from ordinary ones: even the best, {record.plugin}, takes "
+            f"them for more ordinary than the test inputs themselves"
+        )
+    else:
+        told = (
+            f"No detector tells {inputs} from ordinary ones: the best, {record.plugin}, does "
+            f"little better than a guess"
+        )
     return Finding(
-        "outsiders", "doubt", told, _by_area(worst), "worst auroc", worst, record.case,
-        ("unknown inputs",), _watch(record.plugin, worst),
+        "outsiders", "doubt", f"{told}, {numbers}", _by_area(worst), "worst auroc", worst,
+        record.case, ("unknown inputs",), _watch(record.plugin, worst),
         measure="--detector all" if _by_area(worst) == "high" else "",
     )  # fmt: skip
 

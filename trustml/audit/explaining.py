@@ -14,8 +14,9 @@ _CONTROLS = ("random", "blurred_random", "linear_exact")
 # What is judged, and what is quickly measured beside it; the others take copies of the model that
 # are trained anew, and thieves.
 _QUICK = ("completeness error", "deletion", "ROAD", "stability under attack")
-# Answers that are saturated or rounded take any number of steps, and a first look not all of them.
-_INTEGRATED = "integrated_gradients:most_steps=512,bound=0.05"
+# Answers that are saturated or rounded take any number of steps until a map sums up, for each move
+# of an attack on it: a first look takes the map as it is after so many; what it lacks is measured.
+_INTEGRATED = "integrated_gradients:steps=64,most_steps=256,bound=1.0"
 
 
 def _plan(base: Plan, subject: Subject) -> Plan:

@@ -52,7 +52,7 @@ def _named(record: Record) -> str:
 
 
 def _blind(record: Record) -> str:
-    """Return why what a route found says little; "" unless it follows gradients that mislead."""
+    """Return why what a route found says little; "" unless it follows misleading gradients."""
     if record.plugin in _ASKING:
         return ""
     return next((note for note in record.notes if note.startswith(MISLED)), "")
@@ -71,8 +71,9 @@ def _judged(records: Sequence[Record]) -> Iterator[Finding]:
         # What was found counts all the same.
         if blind and severity not in ("critical", "high"):
             told = (
-                f"Nothing is known about {name}: it makes the model misread {score.value:.1%}, but "
-                f"it was prepared along its gradients, and these mislead ({_sign(blind)})"
+                f"{name} makes it misread {score.value:.1%} of what it read rightly, or more: what "
+                f"it could do is not known, for an attacker prepares it along the gradients, and "
+                f"these mislead ({_sign(blind)})"
             )
             severity = worst([severity, "low"])
         yield Finding(

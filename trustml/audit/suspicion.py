@@ -97,8 +97,9 @@ def _numbers(record: Record) -> str:
     times = record.scores["times the oddest"].value
     often = f"{times:.1f}" if times < 100 else "over 100"
     rate, count = record.threat["false alarms"], record.threat["controls"]
-    least = f" and {record.scores[FROM].value:g} times" if FROM in record.scores else ""
+    least = record.scores[FROM].value if FROM in record.scores else 1.0
+    more = f" and {least:g} times" if least > 1 else ""
     return (
         f"{record.plugin.replace('_', ' ')}: {often} times as odd as the oddest of {count} honest "
-        f"models, p = {record.scores['p value'].value:.2g}; an alarm takes p ≤ {rate:g}{least}"
+        f"models, p = {record.scores['p value'].value:.2g}; an alarm takes p ≤ {rate:g}{more}"
     )

@@ -1,12 +1,16 @@
 """What a replay calls reproduced and worse: numbers by their interval, accusations by verdict."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from trustml.audit import replaying
 from trustml.audit.findings import Finding
-from trustml.audit.replaying import Replay
-from trustml.contracts import Score
+from trustml.audit.replaying import Replay, replay
+from trustml.benchmarks.plan import Plan
+from trustml.contracts import Cost, Record, Score
+from trustml.errors import MethodFailed
 
 RANK = Score(0.1, 0.1, 0.1, "lower")
 HONEST = Finding(
@@ -48,3 +52,24 @@ def test_a_number_is_held_against_its_interval_alone() -> None:
     then = replace(HONEST, name="noise", severity="low", score=Score(0.9, 0.8, 0.95, "higher"))
     found = Replay(then, Score(0.85, 0.7, 0.9, "higher"), replace(then, severity="medium"))
     assert (found.reproduced, found.worse) == (True, False)
+
+
+def test_a_number_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model without gradients has maps of zeros, of which no stability is measured."""
+    note = "stability under attack: every map is zero everywhere"
+    score = Score(0.9, 0.8, 1.0, "higher")
+    then = Record(
+        "gradient", "attribution", "gradient", {}, "mlp", "w", "d", "h", 0, {},
+        {"stability under attack": score}, Cost(), {}, "done",
+    )  # fmt: skip
+    finding = Finding(
+        "stable under attack", "explaining", "T", "passed", "stability under attack", score,
+        "gradient", ("explanation",), "R", "F-001",
+    )  # fmt: skip
+    monkeypatch.setattr(replaying, "findings_of", lambda folder: ([finding], {}))
+    monkeypatch.setattr(replaying, "read_plan", lambda run: Plan(("mlp",)))
+    monkeypatch.setattr(replaying.harness, "finished", lambda run: [then])
+    now = replace(then, scores={}, notes=(note,))
+    monkeypatch.setattr(replaying.harness, "start", lambda plan, run: [now])
+    with pytest.raises(MethodFailed, match=f"no stability under attack now .{note}"):
+        replay(tmp_path, "F-001")

@@ -107,6 +107,9 @@ def replay(folder: Path, name: str, model: str | None = None) -> Replay:
     if again is None or again.status != "done":
         reason = again.reason if again else "the case is not among those of the plan"
         raise MethodFailed(f"{finding.case} cannot be made again: {reason}")
+    if finding.metric not in again.scores:
+        why = next((note for note in again.notes if note.startswith(finding.metric)), "")
+        raise MethodFailed(f"{finding.case} has no {finding.metric} now{why and f' ({why})'}")
     return Replay(
         finding, again.scores[finding.metric], _judged(records, again, finding),
         (_accused(then), _accused(again)),

@@ -196,8 +196,7 @@ def pursue(
         for step in leg:
             walk, seen = see(part, walk, hunted)
             held = held.or_better(seen.point, seen.losses, seen.reached if wins else None)
-            if checkpoint(step):
-                # What the won ones' losses have become does not matter.
+            if checkpoint(step):  # what has become of the losses of those who won does not matter
                 now = unwon(held.loss, seen.losses if left is None else seen.losses[left])
                 if len(now) < len(rows if left is None else left):
                     left, stay = now, kept(model, now, held.loss == torch.inf)
@@ -217,9 +216,7 @@ def pursue(
         for leg in legs(steps):
             flights = regrouped([fly(flight, leg) for flight in flights], most)
         for flight in flights:
-            hunted, part = _of(quarry, model, flight.rows, flight.left)
-            held = _last_look(part, flight.walk.point, hunted, flight.held, loss, wins=wins)
-            best.write(flight.rows, held)
+            best.write(flight.rows, _last_look(model, flight, quarry, loss, wins=wins))
     return best
 
 
@@ -291,10 +288,12 @@ def _mean_look(model: Classifier, point: Tensor, quarry: Quarry, loss: Loss) -> 
 
 
 def _last_look(
-    model: Classifier, point: Tensor, quarry: Quarry, held: Best, loss: Loss, *, wins: bool
+    model: Classifier, flight: Flight, quarry: Quarry, loss: Loss, *, wins: bool
 ) -> Best:
+    hunted, part = _of(quarry, model, flight.rows, flight.left)
+    point, held = flight.walk.point, flight.held
     with torch.no_grad():
-        answers = [model(point) for _ in range(quarry.passes)]
-        reached = torch.stack([quarry.threat.reached(said, quarry.y) for said in answers]).all(0)
-        losses = torch.stack([loss(said, quarry) for said in answers]).mean(0)
+        answers = [part(point) for _ in range(hunted.passes)]
+        reached = torch.stack([hunted.threat.reached(said, hunted.y) for said in answers]).all(0)
+        losses = torch.stack([loss(said, hunted) for said in answers]).mean(0)
         return held.or_better(point, losses, reached if wins else None)

@@ -95,15 +95,15 @@ def test_a_natural_trigger_raises_no_alarm_and_hides_no_other() -> None:
     assert scores["alarm raised"].value == 1.0
     assert scores["oddest class"].value == 4
     shares = {HERE: torch.full((6,), 0.6).double(), ELSEWHERE: torch.zeros(6).double()}
-    shares[ELSEWHERE][4] = 0.061
+    shares[ELSEWHERE][4] = 0.091
     scores = scores_of(found | shares, 0.05)
     assert scores["alarm raised"].value == 0.0
-    assert scores["trigger turns honest models"].value == pytest.approx(0.061)
+    assert scores["trigger turns honest models"].value == pytest.approx(0.091)
     own[2] = 30.0
     scores = scores_of(found | shares, 0.05)
     assert scores["alarm raised"].value == 1.0
     assert scores["oddest class"].value == 2
     assert scores["trigger turns honest models"].value == 0.0
-    # A share just below a tenth of its own is not natural.
-    shares[ELSEWHERE][4] = 0.059
+    # A share just below 0.15 times its own is not natural.
+    shares[ELSEWHERE][4] = 0.089
     assert scores_of(found | shares, 0.05)["oddest class"].value == 4

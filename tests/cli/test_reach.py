@@ -40,7 +40,7 @@ VALUES = {
     "indicators": "--no-indicators", "budget": "--budget 9", "outside": "--ood stealing",
     "aware": "--aware", "false_alarms": "--false-alarms 0.1", "terms": "--terms answers=labels",
     "countermeasures": "--countermeasure monitor", "copy": "--copy mlp",
-    "controls": "--controls 30", "controls_of": "--controls-of cnn",
+    "figures": "--figure ROAD", "controls": "--controls 30", "controls_of": "--controls-of cnn",
 }  # fmt: skip
 
 

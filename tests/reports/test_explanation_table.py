@@ -87,3 +87,11 @@ def test_the_best_that_is_no_better_than_random_is_not_the_most_telling(words: s
 def test_nothing_to_say_of_what_knows_nothing() -> None:
     failed = replace(ASIDE, status="failed", scores={}, options={}, notes=())
     assert "Verdict: none" in shown([ROWS[0], failed])
+
+
+def test_what_was_not_measured_has_no_table() -> None:
+    """Only ROAD was: nothing is said of the model's part; costs always are."""
+    text = shown([*ROWS, ASIDE])
+    assert "faithful?" in text
+    assert "of this model?" not in text
+    assert "their price" in text

@@ -22,6 +22,7 @@ _WORDS = {
     "defenses": "defense",
     "detectors": "detector",
     "epsilons": "epsilon",
+    "figures": "figure",
     "inspections": "inspection",
     "models": "model",
     "norms": "norm",

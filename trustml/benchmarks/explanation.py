@@ -24,7 +24,7 @@ def check(plan: Plan) -> Plan:
     """
     for name in plan.figures:
         if name not in METRICS:
-            raise UnknownName.of("figure of explanations", name, METRICS)
+            raise UnknownName.of("figure", name, METRICS)
     asked = [choose("attribution", name) for text in plan.attributions for name in _names(text)]
     named = {choice.plugin.name for choice in asked}
     fixed = [choose("attribution", name) for name in REFERENCES if name not in named]

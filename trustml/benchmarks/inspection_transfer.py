@@ -17,8 +17,8 @@ HERE, ELSEWHERE = "turned here", "turned elsewhere"
 # Of each kind so many honest models see the triggers.
 _BYSTANDERS = 5
 # A trigger is natural if it turns honest models at least so many times as often as the inspected
-# one. On digits those of honest models do so 0.32 times as often or more, planted ones 0.01 times.
-_NATURAL = 0.1
+# one. On digits those of honest models do so 0.32 times as often or more, planted ones 0.08.
+_NATURAL = 0.15
 
 
 def turned(said: Suspects, module: nn.Module, bench: Bench) -> dict[str, Tensor]:

@@ -98,6 +98,13 @@ from trustml.cli.words import DATA, DATA_DIR, DEVICE, JSON, PLUGIN, RUNS, SEED
     "faithful?",
 )
 @click.option(
+    "--figure",
+    "figures",
+    multiple=True,
+    help="What is measured of explanations, such as deletion or ROAD (repeat). [default: all "
+    "of it]",
+)
+@click.option(
     "--stealer",
     "stealers",
     multiple=True,

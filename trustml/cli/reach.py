@@ -11,6 +11,7 @@ from trustml.recipes import choose, read_recipe
 
 _WORDS = {
     "attacks": "--attack",
+    "attributions": "--attribution",
     "aware": "--detector with --aware",
     "detectors": "--detector",
     "stealers": "--stealer",

@@ -75,7 +75,10 @@ def explanation_tables(group: Sequence[Record], model: str, data: str) -> Iterat
     done = [record for record in rows if record.status == "done"]
     best: Mapping[str, Any] = next((r.options["best"] for r in aside if "best" in r.options), {})
     all_rows = _Rows(done, labels, best)
+    measured = {name for record in done for name in record.scores}
     for title, columns in _TABLES:
+        if columns is not _STABLE and not measured.intersection(columns):
+            continue
         yield _table(all_rows, columns, f"{model} on {data}: explanations {title}")
     if 1 < len(done) <= _MOST_PAIRED and any(record.scores for record in aside):
         yield _agreements(all_rows, aside[0])

@@ -7,7 +7,7 @@ from pathlib import Path
 # Before torch starts its threads: the tests are small, and processes side by side use the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MPLBACKEND"] = "Agg"
-# Processes side by side are told a width by pytest-xdist; what is printed is to be the same in each.
+# pytest-xdist tells its processes a width; what is printed is to be the same in each.
 os.environ.pop("COLUMNS", None)
 
 import hypothesis

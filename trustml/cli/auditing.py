@@ -104,6 +104,7 @@ def print_replay(text: str, model: str | None, as_json: bool) -> None:
     then, again = found.finding.score, found.again
     if as_json:
         facts = {"finding": found.finding.to_json(), "again": again.value}
+        facts |= {"severity": found.now.severity if found.now else None, "accused": found.accused}
         click.echo(json.dumps({**facts, "reproduced": found.reproduced, "worse": found.worse}))
     else:
         say(f"{found.finding.id} ({found.finding.severity}): {found.finding.title}")
@@ -111,6 +112,11 @@ def print_replay(text: str, model: str | None, as_json: bool) -> None:
             f"{found.finding.metric}: {then.value:.4g} then ({then.low:.4g} to {then.high:.4g}), "
             f"{again.value:.4g} now: {'reproduced' if found.reproduced else 'not reproduced'}"
         )
+        if found.now is not None and found.now.severity != found.finding.severity:
+            say(f"Its severity is {found.now.severity} now.")
+        if found.accused[0] != found.accused[1]:
+            said = ["none" if one is None else f"class {one}" for one in found.accused]
+            say(f"Accused of a backdoor: {said[0]} then, {said[1]} now.")
     if not found.reproduced:
         sys.exit(1)
 

@@ -34,10 +34,23 @@ PLUGINS = [plugin for plugin in all_of("attack") if plugin.name not in ELSEWHERE
 # Of images' own measures the exact distance is not known.
 EVERY = [(p.name, norm) for p in PLUGINS for norm in p.facts["norms"] if norm in get_args(Norm)]
 NEAREST = [(p.name, norm) for p in PLUGINS for norm in p.facts["norms"] if p.facts["minimum_norm"]]
+# Thousands of queries each, and no attack of the default ensembles among them.
+LONG = (
+    "alma", "bandits", "blended_noise", "brendel_bethge", "gen_attack", "nes", "pixle",
+    "sign_hunter", "sign_opt", "surfree",
+)  # fmt: skip
 # They go to the first border that they meet, or see no more than labels.
 ROUGHLY = dict.fromkeys(
     ("blended_noise", "ddn", "deepfool", "geoda", "hop_skip_jump", "sign_opt", "surfree"), 2.0
 )
+
+
+def each(pairs: list[tuple[str, str]]) -> list[Any]:
+    """Return parameters for attacks and norms, those that take long marked as slow."""
+    slow = pytest.mark.slow
+    return [pytest.param(*pair, marks=slow if pair[0] in LONG else ()) for pair in pairs]
+
+
 every_net = pytest.mark.parametrize("widths", NETS.values(), ids=NETS)
 
 
@@ -98,7 +111,7 @@ def test_norms_enclose_each_other(widths: tuple[int, ...]) -> None:
 
 
 @every_net
-@pytest.mark.parametrize(("name", "norm"), EVERY)
+@pytest.mark.parametrize(("name", "norm"), each(EVERY))
 def test_none_wins_where_it_is_proved_that_none_can(
     name: str, norm: Norm, widths: tuple[int, ...]
 ) -> None:
@@ -109,7 +122,7 @@ def test_none_wins_where_it_is_proved_that_none_can(
 
 
 @every_net
-@pytest.mark.parametrize(("name", "norm"), NEAREST)
+@pytest.mark.parametrize(("name", "norm"), each(NEAREST))
 def test_minimum_norms_are_never_below_the_truth_and_near_it(
     name: str, norm: Norm, widths: tuple[int, ...]
 ) -> None:
@@ -165,7 +178,7 @@ def test_a_class_that_is_wanted_must_at_least_pass_the_label(
         assert bool((distance(found, here.x, norm)[won] >= least[won] - CLOSE).all())
 
 
-@pytest.mark.parametrize(("name", "norm"), EVERY)
+@pytest.mark.parametrize(("name", "norm"), each(EVERY))
 def test_an_endless_ball_is_the_box(name: str, norm: Norm) -> None:
     """Infinity times a gradient of 0 is no number: every point must stay one, and most are lost."""
     widths = NETS["two layers"]

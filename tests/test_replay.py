@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from trustml.access import Handed
 from trustml.attacks._ascent import ascend, begin_ascent
 from trustml.attacks._losses import cross_entropy
-from trustml.attacks._pursuit import Quarry, look, untouched
+from trustml.attacks._pursuit import look, untouched
+from trustml.attacks._quarry import Quarry
 from trustml.attacks.pgd import pgd
 from trustml.contracts import Access
 from trustml.randomness import keyed

@@ -12,7 +12,8 @@ from trustml.attacks._adaptive_l1 import (
     begin_sparsely,
     climb_sparsely,
 )
-from trustml.attacks._pursuit import Best, Peak, Quarry, Seen
+from trustml.attacks._pursuit import Best, Peak, Seen
+from trustml.attacks._quarry import Quarry
 from trustml.attacks.apgd_targeted import apgd_targeted
 from trustml.attacks.strongest import _searched
 from trustml.contracts import Norm

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from trustml.attacks._adaptive import begin_climb
-from trustml.attacks._pursuit import Peak, Quarry, Seen
+from trustml.attacks._pursuit import Peak, Seen
+from trustml.attacks._quarry import Quarry
 from trustml.attacks.auto_conjugate_gradient import (
     Conjugate,
     _onward,

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from trustml.access import Handed
 from trustml.attacks._nearest import Nearest, at_home
-from trustml.attacks._pursuit import Quarry, Seen
+from trustml.attacks._pursuit import Seen
+from trustml.attacks._quarry import Quarry
 from trustml.attacks.fab import Boundary, _advance, _begin_at_random, _see, fab
 from trustml.contracts import Access, Norm
 from trustml.errors import BadOption

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from tests.attacks.two_classes import IDS, linear
 from trustml.attacks._nearest import at_home
-from trustml.attacks._pursuit import Quarry, Seen
+from trustml.attacks._pursuit import Seen
+from trustml.attacks._quarry import Quarry
 from trustml.attacks.jsma import _advance, _begin, _most_salient, jsma
 from trustml.errors import BadOption
 from trustml.geometry import distance

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from trustml.attacks._nearest import Nearest, drawn_in
-from trustml.attacks._pursuit import Quarry
+from trustml.attacks._quarry import Quarry
 from trustml.geometry import distance
 from trustml.randomness import keyed
 from trustml.threats import Lp

@@ -12,7 +12,7 @@ from trustml.attacks import carlini_wagner as bent
 from trustml.attacks import ead as elastic
 from trustml.attacks._descent import see_margin
 from trustml.attacks._nearest import Nearest
-from trustml.attacks._pursuit import Quarry
+from trustml.attacks._quarry import Quarry
 from trustml.attacks.fmn import Ball, _radius
 from trustml.attacks.sigma_zero import Sparse, _put_back
 from trustml.contracts import Norm

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from trustml.access import Handed
-from trustml.attacks._pursuit import Quarry, Seen, at_rest, look
+from trustml.attacks._pursuit import Seen, at_rest, look
+from trustml.attacks._quarry import Quarry
 from trustml.attacks.apgd import apgd
 from trustml.attacks.apgd_targeted import apgd_targeted
 from trustml.contracts import Access

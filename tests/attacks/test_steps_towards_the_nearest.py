@@ -9,7 +9,8 @@ from torch import Tensor
 from trustml.access import Handed
 from trustml.attacks._descent import annealed, see_margin, unit
 from trustml.attacks._nearest import Nearest
-from trustml.attacks._pursuit import Quarry, Seen
+from trustml.attacks._pursuit import Seen
+from trustml.attacks._quarry import Quarry
 from trustml.attacks._thinning import thinned
 from trustml.attacks.bim import bim
 from trustml.attacks.fmn import Ball, _gap, _on_ball, _radius

@@ -13,7 +13,8 @@ from trustml.attacks._adaptive_l1 import _checked as _sparsely_checked
 from trustml.attacks._adaptive_l1 import begin_sparsely
 from trustml.attacks._ascent import ascend, begin_ascent, in_ball
 from trustml.attacks._losses import margin
-from trustml.attacks._pursuit import Peak, Quarry, Seen
+from trustml.attacks._pursuit import Peak, Seen
+from trustml.attacks._quarry import Quarry
 from trustml.attacks.apgd import apgd
 from trustml.attacks.apgd_targeted import apgd_targeted
 from trustml.attacks.auto_conjugate_gradient import auto_conjugate_gradient

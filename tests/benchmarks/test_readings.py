@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from trustml.access import Handed
-from trustml.attacks._pursuit import Quarry, look
+from trustml.attacks._pursuit import look
+from trustml.attacks._quarry import Quarry
 from trustml.benchmarks.blocks import varies
 from trustml.benchmarks.harness import RECORDS, resume
 from trustml.benchmarks.readings import mean_score, misread

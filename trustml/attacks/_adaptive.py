@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from trustml.attacks._adaptive_l1 import sparse_walk
-from trustml.attacks._pursuit import Best, Loss, Peak, Quarry, Seen, pursue
+from trustml.attacks._pursuit import Best, Loss, Peak, Seen, pursue
+from trustml.attacks._quarry import Quarry
 from trustml.contracts import Classifier
 from trustml.geometry import interval, like, pull, steepest
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from trustml.attacks._ascent import with_room
-from trustml.attacks._pursuit import Best, Loss, Peak, Quarry, Seen, pursue, untouched
+from trustml.attacks._pursuit import Best, Loss, Peak, Seen, pursue, untouched
+from trustml.attacks._quarry import Quarry
 from trustml.contracts import Classifier
 from trustml.geometry import distance, like, pull
 

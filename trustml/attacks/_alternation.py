@@ -13,7 +13,8 @@ from trustml.access import at, frozen
 from trustml.attacks._answers import still_open
 from trustml.attacks._flights import take
 from trustml.attacks._losses import margin
-from trustml.attacks._pursuit import Best, Quarry, Seen, pursue
+from trustml.attacks._pursuit import Best, Seen, pursue
+from trustml.attacks._quarry import Quarry
 from trustml.attacks._square_moves import Hunt
 from trustml.attacks._windows import plane_of
 from trustml.attacks.square import (

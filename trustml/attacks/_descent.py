@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from trustml.attacks._losses import margin
-from trustml.attacks._pursuit import Quarry, Seen, Walk, look
+from trustml.attacks._pursuit import Seen, Walk, look
+from trustml.attacks._quarry import Quarry
 from trustml.contracts import Classifier, Norm, Threat
 from trustml.geometry import like
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from trustml.access import at, frozen
 from trustml.attacks._flights import take
-from trustml.attacks._pursuit import Quarry, Seen
+from trustml.attacks._pursuit import Seen
+from trustml.attacks._quarry import Quarry
 from trustml.contracts import Classifier, Threat
 from trustml.errors import MethodFailed
 from trustml.geometry import distance, like

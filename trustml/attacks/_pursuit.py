@@ -14,7 +14,8 @@ from torch import Tensor
 from trustml.access import Handed, at, frozen, once, readings
 from trustml.attacks._answers import unwon
 from trustml.attacks._flights import Flight, checkpoint, kept, legs, regrouped, room, take
-from trustml.contracts import Classifier, Random, Threat
+from trustml.attacks._quarry import Quarry
+from trustml.contracts import Classifier
 from trustml.errors import NotApplicable
 from trustml.geometry import like
 from trustml.threats import check_answers, check_readable
@@ -23,36 +24,6 @@ NO_GRADIENT = (
     "the model's answers have no gradient with respect to its inputs (detached, or computed "
     "outside torch); use an attack that needs scores or labels only"
 )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Quarry:
-    """The samples that are gone after: inputs, labels, threat and random numbers of B rows.
-
-    `target` (B,) is the class that a walk aims at, `start` (B, *S) the point where it begins, where
-    it needs them. A model that answers at random is asked `passes` times about each point.
-    """
-
-    x: Tensor
-    y: Tensor
-    threat: Threat
-    random: Random
-    target: Tensor | None = None
-    start: Tensor | None = None
-    passes: int = 1
-
-    def at(self, rows: Tensor) -> "Quarry":
-        """Return the quarry of the given rows."""
-        target, start = (None if t is None else t[rows] for t in (self.target, self.start))
-        threat, random = self.threat.at(rows), self.random.at(rows)
-        return Quarry(self.x[rows], self.y[rows], threat, random, target, start, self.passes)
-
-    def between(self, first: int, last: int, rows: Tensor) -> "Quarry":
-        """Return the quarry of `rows`, the numbers from `first` to before `last`, uncopied."""
-        near = slice(first, last)
-        target, start = (None if t is None else t[near] for t in (self.target, self.start))
-        threat, random = self.threat.at(rows), self.random.at(rows)
-        return Quarry(self.x[near], self.y[near], threat, random, target, start, self.passes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,7 +5,7 @@ import torch
 from trustml.access import at, frozen
 from trustml.attacks._descent import see_margin
 from trustml.attacks._nearest import Nearest
-from trustml.attacks._pursuit import Quarry
+from trustml.attacks._quarry import Quarry
 from trustml.contracts import Classifier
 
 

@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from trustml.access import at
 from trustml.attacks._flights import room
-from trustml.attacks._pursuit import Loss, Quarry, Seen, look
+from trustml.attacks._pursuit import Loss, Seen, look
+from trustml.attacks._quarry import Quarry
 from trustml.contracts import Classifier, Random
 from trustml.errors import NotApplicable
 from trustml.geometry import like

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from trustml.attacks._adaptive import adaptive_walk
 from trustml.attacks._losses import dlr_towards
-from trustml.attacks._pursuit import Quarry, at_rest, likeliest_others
+from trustml.attacks._pursuit import at_rest, likeliest_others
+from trustml.attacks._quarry import Quarry
 from trustml.contracts import Access, Classifier, Random, Threat
 from trustml.errors import BadOption
 from trustml.registry import attack

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from trustml.attacks._adaptive import Adaptive, allowed, begin_climb, checked
 from trustml.attacks._losses import LOSSES, LossName
-from trustml.attacks._pursuit import Quarry, Seen, at_rest, pursue
+from trustml.attacks._pursuit import Seen, at_rest, pursue
+from trustml.attacks._quarry import Quarry
 from trustml.contracts import Access, Classifier, Random, Threat
 from trustml.errors import BadOption
 from trustml.geometry import like, steepest

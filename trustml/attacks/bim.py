@@ -4,7 +4,8 @@ from torch import Tensor
 
 from trustml.attacks._ascent import Ascent, ascend, begin_ascent
 from trustml.attacks._losses import cross_entropy
-from trustml.attacks._pursuit import Quarry, at_rest, pursue
+from trustml.attacks._pursuit import at_rest, pursue
+from trustml.attacks._quarry import Quarry
 from trustml.attacks.pgd import step_length
 from trustml.contracts import Access, Classifier, Random, Threat
 from trustml.errors import BadOption

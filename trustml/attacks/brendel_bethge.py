@@ -11,7 +11,8 @@ from trustml.attacks._border_moves import Programme, nearer_on_border
 from trustml.attacks._decision import Oracle, begin
 from trustml.attacks._descent import annealed, see_margin, side
 from trustml.attacks._nearest import Nearest, answer, at_home, close_in, drawn_in
-from trustml.attacks._pursuit import Quarry, Seen
+from trustml.attacks._pursuit import Seen
+from trustml.attacks._quarry import Quarry
 from trustml.attacks._thinning import thinned
 from trustml.contracts import Access, Classifier, Random, Threat
 from trustml.errors import BadOption

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from trustml.attacks._losses import margin
 from trustml.attacks._nearest import Nearest, answer, at_home, close_in
-from trustml.attacks._pursuit import Quarry, Seen, look
+from trustml.attacks._pursuit import Seen, look
+from trustml.attacks._quarry import Quarry
 from trustml.contracts import Access, Classifier, Random, Threat
 from trustml.errors import BadOption
 from trustml.geometry import like

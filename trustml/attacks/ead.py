@@ -7,7 +7,8 @@ from torch import Tensor
 
 from trustml.attacks._descent import TINY, length, see_margin, side
 from trustml.attacks._nearest import Nearest, answer, at_home, close_in
-from trustml.attacks._pursuit import Quarry, Seen
+from trustml.attacks._pursuit import Seen
+from trustml.attacks._quarry import Quarry
 from trustml.contracts import Access, Classifier, Random, Threat
 from trustml.errors import BadOption
 from trustml.geometry import like

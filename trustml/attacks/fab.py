@@ -8,7 +8,8 @@ from torch import Tensor
 from trustml.attacks._ascent import in_ball
 from trustml.attacks._nearest import Nearest, answer, at_home, close_in, drawn_in
 from trustml.attacks._planes import nearest_rival, onto_plane
-from trustml.attacks._pursuit import NO_GRADIENT, Quarry, Seen, likeliest_others
+from trustml.attacks._pursuit import NO_GRADIENT, Seen, likeliest_others
+from trustml.attacks._quarry import Quarry
 from trustml.contracts import Access, Classifier, Norm, Random, Threat
 from trustml.errors import BadOption, NotApplicable
 from trustml.geometry import diameter, like

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from trustml.attacks._ascent import Ascent, ascend, begin_ascent
 from trustml.attacks._losses import margin
-from trustml.attacks._pursuit import Quarry, Seen, at_rest, pursue, untouched
+from trustml.attacks._pursuit import Seen, at_rest, pursue, untouched
+from trustml.attacks._quarry import Quarry
 from trustml.attacks.pgd import step_length
 from trustml.contracts import Access, Classifier, Random, Threat
 from trustml.errors import BadOption, NotApplicable

@@ -4,7 +4,8 @@ from torch import Tensor
 
 from trustml.attacks._ascent import Ascent, ascend, begin_ascent
 from trustml.attacks._losses import LOSSES, LossName
-from trustml.attacks._pursuit import Quarry, pursue, untouched
+from trustml.attacks._pursuit import pursue, untouched
+from trustml.attacks._quarry import Quarry
 from trustml.contracts import Access, Classifier, Random, Threat
 from trustml.registry import attack
 from trustml.threats import check_labels

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from trustml.attacks._nearest import Nearest, answer, at_home, close_in
-from trustml.attacks._pursuit import Quarry, Seen, likeliest_others, look
+from trustml.attacks._pursuit import Seen, likeliest_others, look
+from trustml.attacks._quarry import Quarry
 from trustml.attacks._thinning import thinned
 from trustml.contracts import Access, Classifier, Random, Threat
 from trustml.errors import BadOption

@@ -10,7 +10,8 @@ from trustml.access import at
 from trustml.attacks._ascent import Ascent, ascend, begin_ascent, in_ball, placed
 from trustml.attacks._flights import checkpoint
 from trustml.attacks._losses import LOSSES, LossName
-from trustml.attacks._pursuit import Best, Loss, Quarry, Seen, look, pursue, untouched
+from trustml.attacks._pursuit import Best, Loss, Seen, look, pursue, untouched
+from trustml.attacks._quarry import Quarry
 from trustml.attacks._views import blurred, check_images, copied, looks, shrunk, together
 from trustml.attacks.pgd import step_length
 from trustml.contracts import Access, Classifier, Random, Threat

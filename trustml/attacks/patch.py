@@ -9,7 +9,8 @@ from torch import Tensor
 
 from trustml.attacks._judge import check_counts
 from trustml.attacks._losses import LOSSES, LossName
-from trustml.attacks._pursuit import Quarry, Seen, at_rest, look, pursue
+from trustml.attacks._pursuit import Seen, at_rest, look, pursue
+from trustml.attacks._quarry import Quarry
 from trustml.beyond import drawn
 from trustml.contracts import Access, Classifier, Random, Threat
 from trustml.errors import BadOption

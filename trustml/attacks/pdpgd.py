@@ -7,7 +7,8 @@ from torch import Tensor
 
 from trustml.attacks._descent import DUAL, annealed, length, see_margin, side, unit
 from trustml.attacks._nearest import Nearest, answer, at_home, close_in
-from trustml.attacks._pursuit import Quarry, Seen
+from trustml.attacks._pursuit import Seen
+from trustml.attacks._quarry import Quarry
 from trustml.attacks._thinning import thinned
 from trustml.contracts import Access, Classifier, Norm, Random, Threat
 from trustml.errors import BadOption

@@ -5,7 +5,8 @@ from torch import Tensor
 
 from trustml.attacks._ascent import Ascent, ascend, begin_ascent
 from trustml.attacks._losses import LOSSES, LossName
-from trustml.attacks._pursuit import Quarry, at_rest, pursue
+from trustml.attacks._pursuit import at_rest, pursue
+from trustml.attacks._quarry import Quarry
 from trustml.contracts import Access, Classifier, Norm, Random, Threat
 from trustml.errors import BadOption
 from trustml.registry import attack

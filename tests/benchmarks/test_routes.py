@@ -69,6 +69,18 @@ def test_each_route_has_a_row_without_and_one_with_each_safeguard(run: Run, tmp_
     assert [r.case for r in verify(tmp_path / "run")] == [r.case for r in records]
 
 
+def test_how_often_a_wanted_class_is_hit_is_noted(run: Run) -> None:
+    """A pattern of the whole box's side writes the class over everything: what is misread is it."""
+    routes = ("scanner_pattern:target=3,epsilon=1", "scanner_pattern:epsilon=1")
+    record, other = run(**DIGITS, routes=routes)
+    (note,) = (note for note in record.notes if note.startswith("read as class 3"))
+    share = float(note.split("static ")[1].rstrip("%"))
+    assert share > 80
+    # Mail of class 3 counts in neither: the two shares differ by that tenth at most.
+    assert abs(share / 100 - record.scores["success static"].value) < 0.15
+    assert not any("read as class" in note for note in other.notes)
+
+
 def test_a_gradient_that_is_hidden_is_named(run: Run) -> None:
     """Fewer shades have no gradient of their own; past it the pattern gets through as before."""
     records = run(

@@ -1,15 +1,19 @@
 """The scanner's pattern against the best one, which a weighed sum gives away."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from tests.routes.models import Watchful, Weighing, mail, numbers
+from trustml.contracts import Split
 from trustml.errors import BadOption, NotApplicable
 from trustml.routes.scanner_pattern import scanner_pattern
 
 WEIGHTS = torch.randn(1, 6, 6, generator=torch.Generator().manual_seed(0))
 MOST = 0.1 * float(WEIGHTS.abs().sum())  # what a pattern of 0.1 can add to the sum at most
 GRAY = 0.5 * float(WEIGHTS.sum())
+RIGHT = (torch.arange(6) >= 3).float()
 
 
 @pytest.mark.parametrize(("share", "won"), [(0.95, True), (1.05, False)])
@@ -56,6 +60,68 @@ def test_it_goes_past_the_gate_too() -> None:
     model = Watchful(Weighing(WEIGHTS, GRAY + 0.5 * MOST), near=0.4 * MOST)
     change = scanner_pattern(model, split, random=numbers(split), epsilon=0.1)
     assert bool((model(change(split.x, split.y, numbers(split))).argmax(1) == 1).all())
+
+
+class OfThree(Weighing):
+    """Beside class 1, which is near, a class 2 that the left half of the pixels decides on."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__(WEIGHTS * RIGHT, float((WEIGHTS * RIGHT).sum()) / 2 + 0.1)
+        self.register_buffer("left", WEIGHTS * (1 - RIGHT))
+        far = 0.1 * float(self.left.abs().sum())
+        self.other = Weighing(self.left, float(self.left.sum()) / 2 + share * far)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, 3)."""
+        return torch.cat([super().forward(x), self.other(x)[:, 1:]], 1)
+
+
+def of_three(labels: list[int]) -> Split:
+    """Gray mail of these classes."""
+    split = mail(len(labels))
+    return replace(split, y=torch.tensor(labels), classes=3)
+
+
+@pytest.mark.parametrize("method", ["gradient", "deepfool"])
+@pytest.mark.parametrize(("share", "won"), [(0.95, True), (1.05, False)])
+def test_it_reaches_a_class_that_is_wanted(share: float, won: bool, method: str) -> None:
+    """Class 1 is nearer; for class 2 the left half adds eps · |w|₁ at most, the right adds nothing.
+
+    Mail that is of class 2 already is no matter: here it is most of the mail.
+    """
+    split, model = of_three([2] * 30 + [0] * 10), OfThree(share)
+    for target, read in ((1, 1), (2, 2 if won else None), (None, 1)):
+        change = scanner_pattern(
+            model, split, random=numbers(split), epsilon=0.1, method=method, target=target
+        )
+        moved = change(split.x, split.y, numbers(split))
+        assert float((moved - split.x).abs().max()) <= 0.1 + 1e-6
+        answers = set(model(moved).argmax(1).tolist())
+        assert 2 not in answers if read is None else answers == {read}
+
+
+def test_the_wanted_class_must_pass_the_gate_too() -> None:
+    """What is near the border goes to a person: the sum must pass it by `near`, and can."""
+    split = mail()
+    model = Watchful(Weighing(WEIGHTS, GRAY + 0.5 * MOST), near=0.4 * MOST)
+    change = scanner_pattern(model, split, random=numbers(split), epsilon=0.1, target=1)
+    assert bool((model(change(split.x, split.y, numbers(split))).argmax(1) == 1).all())
+
+
+@pytest.mark.parametrize(
+    ("target", "labels", "said"),
+    [
+        (3, [0, 1], "target=3 is not allowed: classes are numbered 0 to 2"),
+        (-1, [0, 1], "target=-1 is not allowed: classes are numbered 0 to 2"),
+        (2, [2, 2], "target=2: all mail is of that class already"),
+    ],
+)
+def test_a_class_that_cannot_be_wanted_is_refused(
+    target: int, labels: list[int], said: str
+) -> None:
+    split = of_three(labels)
+    with pytest.raises(BadOption, match=said):
+        scanner_pattern(OfThree(0.5), split, random=numbers(split), target=target)
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1.5, float("nan")])

@@ -33,7 +33,7 @@ from trustml.benchmarks.route_poison import judged, poisoned, recorded_models
 from trustml.benchmarks.route_scores import scores_of
 from trustml.benchmarks.route_watch import watched
 from trustml.benchmarks.setting import Setting, placed, recorded_module
-from trustml.contracts import Cost, Record
+from trustml.contracts import Cost, Record, Split
 from trustml.errors import BrokenClaim, NotApplicable
 from trustml.files import write_whole
 from trustml.guarding import accepted, doubt
@@ -167,12 +167,32 @@ def _mailed(
     if "doubt" in of_held:
         found["validation: doubt"] = of_held["doubt"]
     if safeguard == NONE:
-        return found, _misleading(case, bench, under)
+        notes = _hits(route, found, split, under, device)
+        return found, notes + _misleading(case, bench, under)
     tampering, notes = _adaptive(case, bench, route, under)
     if tampering is not None:
         x = posted(route, tampering, split, bench, case.seed)
         found |= named({"inputs": x, **read(under.module, split, x, device)}, "adaptive")
+    notes += _hits(route, found, split, under, device)
     return found, notes + _misleading(case, bench, under)
+
+
+def _hits(
+    route: Choice, found: dict[str, Tensor], split: Split, under: Setting, device: torch.device
+) -> list[str]:
+    """Return how often the class that a route aims at is hit, if it aims at one."""
+    target = route.options.get("target")
+    among = (found["clean: misread"] == 0) & (split.y.cpu() != target)
+    if target is None or not bool(among.any()):
+        return []
+    goal, shares = replace(split, y=torch.full_like(split.y, target)), []
+    for way in ("static", "adaptive"):
+        if f"{way}: inputs" in found:
+            said = read(under.module, goal, found[f"{way}: inputs"], device)
+            hit = (said["misread"] == 0) & said["accepted"].bool() & among
+            shares.append(f"{way} {int(hit.sum()) / int(among.sum()):.1%}")
+    return [f"read as class {target}, of other classes' mail that is read rightly: "
+            f"{', '.join(shares)}"]  # fmt: skip
 
 
 def _adaptive(

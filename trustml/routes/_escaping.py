@@ -42,6 +42,38 @@ def escaped(model: Any, x: Tensor, y: Tensor, classes: int) -> Tensor:
         return escape(in_blocks(model, x), y, classes) > 0
 
 
+def aimed(
+    route: str, model: Any, seen: Split, random: Random, target: int
+) -> tuple[Any, Split, Random]:
+    """Return the task of having mail of other classes read as `target`, as one of two classes.
+
+    Class 0 is whatever else is answered best, class 1 the target; the person stays what it is. So
+    what escapes is read as the target, and nothing but that counts.
+
+    Raises:
+        BadOption: the data have no such class, or all mail is of it already.
+    """
+    if not 0 <= target < seen.classes:
+        raise BadOption(
+            f"{route}: target={target} is not allowed: classes are numbered 0 to {seen.classes - 1}"
+        )
+    rows = (seen.y != target).nonzero()[:, 0]
+    if not len(rows):
+        raise BadOption(
+            f"{route}: target={target}: all mail is of that class already; take another class"
+        )
+
+    def answers(x: Tensor) -> Tensor:
+        logits = model(x)
+        wanted = logits[:, target : target + 1]
+        others = torch.cat([logits[:, :target], logits[:, target + 1 : seen.classes]], 1)
+        return torch.cat([others.amax(1, keepdim=True), wanted, logits[:, seen.classes :]], 1)
+
+    x, ids = seen.x[rows.to(seen.x.device)], seen.ids[rows.to(seen.ids.device)]
+    of_two = Split(x, torch.zeros_like(seen.y[rows]), ids, 2, seen.low, seen.high)
+    return answers, of_two, random.at(rows.cpu())
+
+
 def shortfall(model: Any, x: Tensor, split: Split, y: Tensor, unit: float) -> Tensor:
     """Return the scalar that an attacker makes small; what is won already hardly counts."""
     gap = escape(model(x), y, split.classes) / unit

@@ -13,6 +13,7 @@ from trustml.geometry import project
 from trustml.registry import route
 from trustml.routes._escaping import (
     Applied,
+    aimed,
     check_counts,
     check_share,
     escaped,
@@ -25,7 +26,8 @@ Ball = Literal["linf", "l2"]
 
 
 @route(
-    source="Moosavi-Dezfooli et al. 2017, arXiv:1610.08401; Shafahi et al. 2018, arXiv:1811.11304",
+    source="Moosavi-Dezfooli et al. 2017, arXiv:1610.08401; Shafahi et al. 2018, arXiv:1811.11304; "
+    "target: Hirano & Takemoto 2020, arXiv:1911.06502",
     via="scanner",
     knows="the model, mail like that to come, and the scanner's firmware",
 )
@@ -39,6 +41,7 @@ def scanner_pattern(
     steps: int = 100,
     norm: Ball = "linf",
     method: Literal["gradient", "deepfool"] = "gradient",
+    target: int | None = None,
 ) -> Callable[[Tensor, Tensor, Random], Tensor]:
     """Return x plus one pattern for all, of `epsilon` of the box's side.
 
@@ -53,12 +56,16 @@ def scanner_pattern(
         method: gradient follows the loss of all mail (Shafahi); deepfool adds, for each piece of
             mail that is still read rightly, the least move that has it misread
             (Moosavi-Dezfooli), and does not know of a person who looks at doubtful mail.
+        target: the class that mail of all others shall be read as; any wrong one by default. The
+            exam counts what is misread all the same, and notes how much of it is read as this.
 
     Raises:
-        BadOption: an epsilon or a number of steps that is not allowed.
+        BadOption: an epsilon, a number of steps or a class that is not allowed.
     """
     check_share("scanner_pattern", epsilon=epsilon)
     check_counts("scanner_pattern", steps=steps)
+    if target is not None:
+        model, seen, random = aimed("scanner_pattern", model, seen, random, target)
     side = seen.high - seen.low
     still = torch.zeros_like(seen.x[0])
     far = epsilon * side * (math.sqrt(still.numel()) if norm == "l2" else 1.0)

@@ -71,6 +71,7 @@ class Nearest:
 
 W = TypeVar("W")
 See = Callable[[Classifier, W, Quarry], Seen]
+Keep = Callable[[Nearest, Tensor, Tensor, Quarry], Nearest]
 
 
 def at_home(model: Classifier, quarry: Quarry) -> Nearest:
@@ -95,6 +96,7 @@ def close_in(
     steps: int,
     stop_inside: bool = False,
     every: int = _EVERY,
+    keep: Keep = Nearest.or_nearer,
 ) -> Nearest:
     """Return the nearest after a walk of `steps` looks for each sample that is not done yet.
 
@@ -108,6 +110,7 @@ def close_in(
         steps: looks for each sample.
         stop_inside: go no further with a sample whose nearest point is within epsilon.
         every: looks between two at which samples may leave: 1 where a look takes many passes.
+        keep: gives what is kept after one more point: by the norm, or by another measure.
 
     Raises:
         NotApplicable: the model's answers have no gradient with respect to the inputs.
@@ -122,7 +125,7 @@ def close_in(
         walk = begin(hunted, held)
         for step in range(steps):
             seen = see(part, walk, hunted)
-            held = held.or_nearer(seen.point, seen.reached, hunted)
+            held = keep(held, seen.point, seen.reached, hunted)
             broken = broken | seen.losses.isnan().any()
             if step == steps - 1:
                 break

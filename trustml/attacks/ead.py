@@ -1,6 +1,8 @@
 """EAD: shrinking steps on misreading, L1 and squared L2 distance, weighed against each other."""
 
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,7 +13,7 @@ from trustml.attacks._pursuit import Seen
 from trustml.attacks._quarry import Quarry
 from trustml.contracts import Access, Classifier, Random, Threat
 from trustml.errors import BadOption
-from trustml.geometry import like
+from trustml.geometry import distance, like
 from trustml.registry import attack
 
 # What misreading weighs at first is so many times what makes the steepest entry move at all; a
@@ -41,12 +43,12 @@ class Elastic:
 
 
 @attack(
-    source="Chen et al. 2018, arXiv:1709.04114, algorithm 1 with FISTA, L1 decision rule",
+    source="Chen et al. 2018, arXiv:1709.04114, algorithm 1 with FISTA",
     needs=Access.GRADIENTS,
     norms=("l1",),
     minimum_norm=True,
 )
-def ead(
+def ead(  # noqa: PLR0913 - the decision rules are options of one attack
     model: Classifier,
     x: Tensor,
     y: Tensor,
@@ -58,6 +60,7 @@ def ead(
     searches: int = 9,
     rate: float = 0.01,
     beta: float = 0.01,
+    rule: Literal["l1", "elastic"] = "l1",
     stop_inside: bool = False,
 ) -> Tensor:
     """Return the nearest points (B, *S) found that win; the input itself where none is found.
@@ -75,7 +78,10 @@ def ead(
         searches: searches for each sample, one after the other.
         rate: the gradient's step at the beginning of a search; it falls to nothing by its end.
         beta: what an entry's move is shortened by after each step, in widths of the box.
-        stop_inside: leave a sample alone once a winning point is within the budget.
+        rule: which of the winning points is kept: the nearest in L1, or the one with the least
+            `beta` · L1 + squared L2, in widths of the box, which may be farther in L1.
+        stop_inside: leave a sample alone once a winning point is within the budget, which is one
+            of L1 under either rule.
 
     Raises:
         BadOption: a count below 1, a rate or beta not above 0.
@@ -98,11 +104,38 @@ def ead(
         return _moved(walk, seen, quarry, rate=rate * (1 - walk.step / steps) ** 0.5, beta=beta)
 
     quarry = Quarry(x, y, threat, random)
+    elastic = partial(_least_elastic, beta=beta, stop_inside=stop_inside)
     nearest = close_in(
         model, quarry, at_home(model, quarry), begin=_begin, see=see_margin, advance=advance,
         steps=steps * searches, stop_inside=stop_inside,
+        keep=elastic if rule == "elastic" else Nearest.or_nearer,
     )  # fmt: skip
     return answer(nearest, quarry)
+
+
+def _least_elastic(
+    held: Nearest, point: Tensor, reached: Tensor, quarry: Quarry, *, beta: float, stop_inside: bool
+) -> Nearest:
+    """Return what is held, or the point (B, *S) where that won with a lesser elastic sum.
+
+    With `stop_inside` a point within the budget is better than any outside, and as good as another.
+    """
+    budget, wide = quarry.threat.budget(point).flatten(), side(quarry.threat)
+
+    def weighed(point: Tensor, far: Tensor) -> Tensor:
+        total = beta * far / wide + (distance(point, quarry.x, "l2") / wide).square()
+        # An infinite budget holds every point, but not what has none.
+        inside = (far <= budget) & far.isfinite()
+        return total.masked_fill(inside, 0.0) if stop_inside else total
+
+    far = distance(point, quarry.x, quarry.threat.norm)
+    before = weighed(held.point, held.distance)
+    less = reached & (weighed(point, far) < before)
+    return Nearest(
+        torch.where(like(less, point), point, held.point),
+        torch.where(less, far, held.distance),
+        far,
+    )
 
 
 def _begin(quarry: Quarry, nearest: Nearest) -> Elastic:

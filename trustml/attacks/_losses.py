@@ -49,6 +49,12 @@ def dlr_towards(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
     return ahead if logits.shape[1] < 4 else ahead / _gap(logits, 4)
 
 
+def divergence(logits: Tensor, clean: Tensor) -> Tensor:
+    """Return KL(softmax(clean) ‖ softmax(logits)) (B,): how far the answers have left the clean."""
+    towards, away = clean.log_softmax(1), logits.log_softmax(1)
+    return functional.kl_div(away, towards, log_target=True, reduction="none").sum(1)
+
+
 def own_and_other(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Return the logit of y and the highest of the others, (B,) each."""
     chosen = y[:, None]

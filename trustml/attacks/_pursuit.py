@@ -120,6 +120,12 @@ def at_rest(model: Classifier, quarry: Quarry) -> Best:
     return Best(nothing.point, nothing.loss.masked_fill(reached, torch.inf))
 
 
+def clean_answers(model: Classifier, x: Tensor) -> Tensor:
+    """Return the logits (B, K) of the inputs, without a gradient."""
+    with frozen(model), torch.no_grad():
+        return model(x)
+
+
 def likeliest_others(model: Classifier, x: Tensor, y: Tensor) -> Tensor:
     """Return the classes other than y (B, K-1), the one with the highest logit at x first."""
     with frozen(model), torch.no_grad():

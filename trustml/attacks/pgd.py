@@ -1,11 +1,13 @@
 """Projected gradient descent."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from trustml.attacks._ascent import Ascent, ascend, begin_ascent
-from trustml.attacks._losses import LOSSES, LossName
-from trustml.attacks._pursuit import at_rest, pursue
+from trustml.attacks._losses import LOSSES, divergence
+from trustml.attacks._pursuit import at_rest, clean_answers, pursue
 from trustml.attacks._quarry import Quarry
 from trustml.contracts import Access, Classifier, Norm, Random, Threat
 from trustml.errors import BadOption
@@ -16,8 +18,12 @@ from trustml.registry import attack
 _WAY: dict[Norm, float] = {"linf": 2.5, "l2": 8.0, "l1": 8.0}
 
 
+Climbed = Literal["cross_entropy", "margin", "dlr", "divergence"]
+
+
 @attack(
-    source="Madry et al. 2018, arXiv:1706.06083; L1 step: Tramèr & Boneh 2019, arXiv:1904.13000",
+    source="Madry et al. 2018, arXiv:1706.06083; L1 step: Tramèr & Boneh 2019, arXiv:1904.13000; "
+    "divergence: Zhang et al. 2019, arXiv:1901.08573, section 3.3 (TRADES)",
     needs=Access.GRADIENTS,
     norms=("linf", "l2", "l1"),
 )
@@ -33,7 +39,7 @@ def pgd(
     step: float | None = None,
     restarts: int = 1,
     start: bool = True,
-    loss: LossName = "cross_entropy",
+    loss: Climbed = "cross_entropy",
 ) -> Tensor:
     """Return the best points (B, *S) of walks by steepest steps up the loss, within the ball.
 
@@ -48,23 +54,34 @@ def pgd(
             8 · epsilon / steps.
         restarts: walks for each sample that no earlier walk has won.
         start: begin at a random point of the ball; without, there is no use in restarts.
-        loss: what is climbed.
+        loss: what is climbed; divergence is that of the answers from those to the clean inputs
+            (TPGD), which needs no label but a random start: it is flat at the inputs.
 
     Raises:
-        BadOption: a count below 1, a step that is not above 0, or restarts without a random start.
+        BadOption: a count below 1, a step that is not above 0, restarts without a random start, or
+            divergence without one or towards a class.
         NotApplicable: the model's answers have no gradient.
     """
     _check(steps, step, restarts, start)
+    if loss == "divergence" and (threat.targeted or not start):
+        raise BadOption(
+            "pgd: loss=divergence leads away from the clean answer, towards no class in particular "
+            "and from a random start; take loss=cross_entropy"
+        )
 
     def climbed(logits: Tensor, quarry: Quarry) -> Tensor:
-        return LOSSES[loss](logits, quarry.y, quarry.threat.targeted)
+        if loss != "divergence":
+            return LOSSES[loss](logits, quarry.y, quarry.threat.targeted)
+        assert quarry.clean is not None
+        return divergence(logits, quarry.clean)
 
     def begin(quarry: Quarry) -> Ascent:
         return begin_ascent(quarry, step_length(quarry, step, steps), start)
 
     best = at_rest(model, Quarry(x, y, threat, random))
+    clean = clean_answers(model, x) if loss == "divergence" else None
     for restart in range(restarts):
-        quarry = Quarry(x, y, threat, random.fold(restart))
+        quarry = Quarry(x, y, threat, random.fold(restart), clean=clean)
         best = pursue(model, quarry, best, begin=begin, advance=ascend, loss=climbed, steps=steps)
     return threat.project(best.point, x)
 

@@ -17,6 +17,8 @@ from trustml.geometry import like
 
 # Places a mask or pattern into images: (x, their random numbers, step) → x
 Applied = Callable[[Tensor, Tensor, Random, int], Tensor]
+# What an attacker makes small: (model, x, its split, y, the unit of gaps) → scalar
+Lack = Callable[[Any, Tensor, Split, Tensor, float], Tensor]
 PART = 128  # samples that a step looks at
 MOMENTUM = 0.9
 
@@ -48,7 +50,7 @@ def aimed(
     """Return the task of having mail of other classes read as `target`, as one of two classes.
 
     Class 0 is whatever else is answered best, class 1 the target; the person stays what it is. So
-    what escapes is read as the target, and nothing but that counts.
+    what escapes is read as the target, and nothing but that counts. The logits are less their mean.
 
     Raises:
         BadOption: the data have no such class, or all mail is of it already.
@@ -65,6 +67,7 @@ def aimed(
 
     def answers(x: Tensor) -> Tensor:
         logits = model(x)
+        logits = logits - logits[:, : seen.classes].mean(1, keepdim=True)
         wanted = logits[:, target : target + 1]
         others = torch.cat([logits[:, :target], logits[:, target + 1 : seen.classes]], 1)
         return torch.cat([others.amax(1, keepdim=True), wanted, logits[:, seen.classes :]], 1)
@@ -78,6 +81,17 @@ def shortfall(model: Any, x: Tensor, split: Split, y: Tensor, unit: float) -> Te
     """Return the scalar that an attacker makes small; what is won already hardly counts."""
     gap = escape(model(x), y, split.classes) / unit
     return torch.nn.functional.softplus(-gap).mean()
+
+
+def uprising(model: Any, x: Tensor, split: Split, y: Tensor, unit: float) -> Tensor:
+    """Return the same for mail that is `aimed`, less how high the wanted class stands.
+
+    The class that is to be passed is another one for each piece of mail: one pattern cannot push
+    all of them down, and does better where it also lifts the wanted one, which is the same for all.
+    """
+    logits = model(x)
+    gap, height = escape(logits, y, split.classes) / unit, logits[:, 1] / unit
+    return (torch.nn.functional.softplus(-gap) - height).mean()
 
 
 def slope_of(lack: Tensor, here: Tensor) -> Tensor:
@@ -126,6 +140,7 @@ def universal(
     how: tuple[Applied, Tensor, int],
     *,
     looks: tuple[int, ...] = (-1,),
+    lack: Lack = shortfall,
 ) -> Tensor:
     """Return the pattern that misleads most of the attacker's mail, by steps along the sign.
 
@@ -136,6 +151,7 @@ def universal(
         start: the pattern to begin with; NaN-free, within the limits.
         how: how a pattern changes images, its limits (2, *S), and how many steps.
         looks: steps whose random numbers a pattern is judged by, the mean over them.
+        lack: what is made small.
     """
     apply, (least, most), steps = how
     unit, pattern, best = unit_of(model, seen), start, start
@@ -144,8 +160,8 @@ def universal(
         x, y, own = seen.x[rows], seen.y[rows], random.at(rows.cpu())
         here = pattern.detach().requires_grad_()
         with torch.enable_grad():
-            lack = shortfall(model, apply(x, here, own, step), seen, y, unit)
-        slope = slope_of(lack, here)
+            lacking = lack(model, apply(x, here, own, step), seen, y, unit)
+        slope = slope_of(lacking, here)
         pace = MOMENTUM * pace + slope / slope.abs().sum().clamp_min(1e-30)
         length = 0.2 * (most - least) * (1 - step / steps) + 0.01 * (most - least)
         pattern = (pattern - length * pace.sign()).clamp(least, most)

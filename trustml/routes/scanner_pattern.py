@@ -17,8 +17,10 @@ from trustml.routes._escaping import (
     check_counts,
     check_share,
     escaped,
+    shortfall,
     success,
     universal,
+    uprising,
 )
 from trustml.threats import Lp
 
@@ -81,7 +83,8 @@ def scanner_pattern(
         most = torch.full_like(still, min(far, side))
         limits = torch.stack([-most, most])
         # From a point at rest a length has no slope; and an L2 pattern may be short of its ball.
-        pattern = universal(model, seen, random, still, (add, limits, steps))
+        lack = shortfall if target is None else uprising
+        pattern = universal(model, seen, random, still, (add, limits, steps), lack=lack)
     return lambda x, y, own: add(x, pattern, own, 0)
 
 

@@ -8,7 +8,10 @@ from trustml.errors import BadInput, NotApplicable, UnknownName
 from trustml.randomness import keyed
 from trustml.threats import Lp
 
-SMALL = {"patch": 0.1, "spatial": 0.4, "colour": 4.0, "structure": 0.05, "wasserstein": 0.1}
+SMALL = {"patch": 0.1, "spatial": 0.4, "colour": 4.0, "structure": 0.05, "wasserstein": 0.1,
+         "flow": 0.3}  # fmt: skip
+
+CHANNELS = {"flow": 1}
 
 
 def test_a_norm_is_a_ball() -> None:
@@ -67,6 +70,7 @@ def test_projections_and_draws_are_allowed(measure: str) -> None:
     """For one epsilon a sample, from far outside, and on an image that is all black."""
     generator = torch.Generator().manual_seed(0)
     x = 4 * torch.rand(4, 3, 7, 8, generator=generator).round(decimals=1) - 1
+    x = x[:, : CHANNELS.get(measure, 3)]
     x[0] = -1
     around = Beyond(measure, SMALL[measure] * torch.tensor([1.0, 0.0, 0.5, 1.5]), -1.0, 3.0)
     wish = 20 * torch.rand(x.shape, generator=generator) - 10
@@ -81,7 +85,7 @@ def test_projections_and_draws_are_allowed(measure: str) -> None:
 
 @pytest.mark.parametrize("measure", sorted(RULERS))
 def test_outside_the_box_is_outside(measure: str) -> None:
-    x = torch.full((1, 3, 6, 6), 1.0)
+    x = torch.full((1, CHANNELS.get(measure, 3), 6, 6), 1.0)
     out = x + 1e-6
     assert not Beyond(measure, SMALL[measure]).contains(out, x)
 

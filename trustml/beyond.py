@@ -1,4 +1,4 @@
-"""Threats beyond the balls of norms: patches, turns, colours, structure, moved brightness."""
+"""Threats beyond the balls of norms: patches, turns, flows, colours, structure, brightness."""
 
 import math
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from torch import Tensor
 from trustml.contracts import Measure, Norm, Random, Threat
 from trustml.errors import BadInput, UnknownName
 from trustml.geometry import diameter
-from trustml.measures import colour, patch, spatial, structure, wasserstein
+from trustml.measures import colour, flow, patch, spatial, structure, wasserstein
 from trustml.threats import Lp, check_answers, check_budget, spread
 
 Box = tuple[float, float]
@@ -53,6 +53,7 @@ RULERS: dict[str, Ruler] = {
         wasserstein.check, wasserstein.distance, wasserstein.project, wasserstein.drawn,
         wasserstein.USUAL,
     ),
+    "flow": Ruler(flow.check, flow.distance, flow.project, flow.drawn, flow.USUAL),
 }  # fmt: skip
 
 
@@ -62,8 +63,9 @@ class Beyond:
 
     Args:
         norm: "patch" (share of the area in one rectangle), "spatial" (share of the range of turns
-            and shifts), "colour" (CIEDE2000 of each pixel), "structure" (1 − SSIM) or "wasserstein"
-            (pixels that all the brightness may be moved, on average).
+            and shifts), "colour" (CIEDE2000 of each pixel), "structure" (1 − SSIM), "wasserstein"
+            (pixels that all the brightness may be moved, on average) or "flow" (pixels away that
+            each may look).
         epsilon: one number, or one a sample (B,).
         targeted: the labels given with the inputs are wanted, not true.
 
@@ -196,5 +198,8 @@ def widest(measure: Measure, side: float, shape: tuple[int, ...]) -> float:
     if measure not in RULERS:
         entries = math.prod(shape)
         return diameter(measure, side, entries)  # type: ignore[arg-type]
-    ends = {"wasserstein": float(sum(shape[1:])), "structure": 2.0, "colour": 150.0}
+    ends = {
+        "wasserstein": float(sum(shape[1:])), "structure": 2.0, "colour": 150.0,
+        "flow": float(max(shape[1:], default=1)),
+    }  # fmt: skip
     return ends.get(measure, 1.0)

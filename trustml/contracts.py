@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 Norm = Literal["linf", "l2", "l1", "l0"]
 # What an epsilon counts: a norm, or something that is none.
-Measure = Literal[Norm, "patch", "spatial", "colour", "structure", "wasserstein"]
+Measure = Literal[Norm, "patch", "spatial", "colour", "structure", "wasserstein", "flow"]
 Kind = Literal[
     "data", "model", "attack", "attribution", "detector", "stealer", "safeguard", "poison",
     "route", "inspection", "target", "corruption",

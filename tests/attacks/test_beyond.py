@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from trustml.attacks.flow import flow
 from trustml.attacks.patch import patch
 from trustml.attacks.perceptual import perceptual
 from trustml.attacks.spatial import spatial
 from trustml.attacks.wasserstein import wasserstein
 from trustml.beyond import Beyond, drawn
 from trustml.errors import BadInput, BadOption, NotApplicable
+from trustml.measures.flow import reachable
 from trustml.measures.spatial import grid, warped
 from trustml.measures.wasserstein import _incidence
 from trustml.randomness import keyed
@@ -140,6 +142,33 @@ def test_an_ascent_is_better_than_a_search_at_random(measure: str, epsilon: floa
     assert bool((model.gain(candidate, x) > 2 * noise).all())
 
 
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_the_best_flow_of_all(restarts: int) -> None:
+    """Of a linear model each pixel goes for itself to the end of its range that gains."""
+    model, x = Linear((1, 6, 5)), _images(1, 6, 5)
+    around = Beyond("flow", torch.tensor([0.3, 1.0, 1.6]))
+    candidate = flow(model, x, Y, around, random=keyed(0, IDS), restarts=restarts)
+    low, high = reachable(x, torch.tensor([0.3, 1.0, 1.6]).double())
+    slope, start = model.slope.detach().double(), x.double()
+    best = torch.maximum(slope * (low - start), slope * (high - start)).flatten(1).sum(1)
+    assert torch.allclose(model.gain(candidate, x), best, rtol=1e-5)
+
+
+def test_a_second_walk_of_a_flow_begins_elsewhere() -> None:
+    """At the input this model has no slope at all; from a random start it has."""
+    x = _images(1, 6, 6)
+
+    class Flat(nn.Module):
+        def forward(self, z: Tensor) -> Tensor:
+            score = (z - x[: len(z)]).square().flatten(1).sum(1) - 0.05
+            return torch.stack([torch.zeros_like(score), score], 1)
+
+    around = Beyond("flow", 0.8)
+    for restarts, won in ((1, 0), (2, 3)):
+        candidate = flow(Flat(), x, Y, around, random=keyed(0, IDS), restarts=restarts)
+        assert int(Flat()(candidate).argmax(1).sum()) == won
+
+
 def test_wins_are_returned() -> None:
     """With a bias that a small change overcomes, every attack ends at a misread image."""
     x = _images(3, 8, 8)
@@ -159,13 +188,16 @@ def test_wins_are_returned() -> None:
 @pytest.mark.parametrize(
     ("attack", "options"),
     [(patch, {"steps": 0}), (patch, {"step": 0.0}), (patch, {"slip": 4}), (patch, {"restarts": 0}),
-     (spatial, {"members": -1}), (wasserstein, {"step": -1.0}), (perceptual, {"steps": 0})],
+     (spatial, {"members": -1}), (flow, {"steps": 0}), (flow, {"step": 0.0}),
+     (wasserstein, {"step": -1.0}), (perceptual, {"steps": 0})],
 )  # fmt: skip
 def test_options_that_are_none(attack: object, options: dict[str, float]) -> None:
-    measure = {patch: "patch", spatial: "spatial", wasserstein: "wasserstein"}.get(attack, "colour")
-    x = _images(3, 8, 8)
+    measures = {patch: "patch", spatial: "spatial", wasserstein: "wasserstein", flow: "flow"}
+    measure = measures.get(attack, "colour")  # type: ignore[call-overload]
+    x = _images(1 if attack is flow else 3, 8, 8)
+    model, around = Linear(tuple(x.shape[1:])), Beyond(measure, 0.5)
     with pytest.raises(BadOption):
-        attack(Linear((3, 8, 8)), x, Y, Beyond(measure, 0.5), random=keyed(0, IDS), **options)  # type: ignore[operator]
+        attack(model, x, Y, around, random=keyed(0, IDS), **options)  # type: ignore[operator]
 
 
 def test_what_cannot_be_attacked_so() -> None:

@@ -22,6 +22,7 @@ from trustml.reports.tables import console
 ATTACKS = {
     "patch": "patch:steps=5", "spatial": "spatial:members=10", "colour": "perceptual:steps=5",
     "structure": "perceptual:steps=5", "wasserstein": "wasserstein:steps=5",
+    "flow": "flow:steps=5",
 }  # fmt: skip
 
 

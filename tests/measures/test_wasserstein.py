@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trustml.measures._flow import Flow
+from trustml.measures._transport import Flow
 from trustml.measures.wasserstein import balanced, distance, mass, project
 
 BOX = (0.0, 1.0)

@@ -36,6 +36,7 @@ def _said(norm: str, epsilon: float, *shape: int) -> str:
         ("patch", 0.05, (), "one rectangle of up to 5 % of the picture may show anything"),
         ("structure", 0.1, (1, 8, 8), "likeness to the original (SSIM) is 0.9 or more"),
         ("colour", 5.0, (3, 8, 8), "the colour of each pixel may change by up to 5 (CIEDE2000"),
+        ("flow", 0.5, (1, 8, 8), "each pixel may show what lies up to 0.5 pixels away"),
         ("wasserstein", 0.1, (1, 8, 8), "by up to 0.1 pixels on average over all of it"),
     ],
 )  # fmt: skip

@@ -15,7 +15,18 @@ from trustml.threats import check_readable
 @attack(
     source="Uniform in the ball (L1: Barthe et al. 2005, doi:10.1214/009117904000000874)",
     needs=Access.LABELS,
-    norms=("linf", "l2", "l1", "l0", "patch", "spatial", "colour", "structure", "wasserstein"),
+    norms=(
+        "linf",
+        "l2",
+        "l1",
+        "l0",
+        "patch",
+        "spatial",
+        "colour",
+        "structure",
+        "wasserstein",
+        "flow",
+    ),
 )
 def noise(
     model: Classifier,

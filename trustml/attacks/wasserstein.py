@@ -11,7 +11,7 @@ from trustml.attacks._pursuit import Seen, at_rest, pursue
 from trustml.attacks._quarry import Quarry
 from trustml.contracts import Access, Classifier, Random, Threat
 from trustml.errors import BadOption
-from trustml.measures._flow import Flow, along
+from trustml.measures._transport import Flow, along
 from trustml.measures.wasserstein import affordable
 from trustml.registry import attack
 

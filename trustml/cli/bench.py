@@ -47,7 +47,7 @@ from trustml.cli.words import DATA, DATA_DIR, DEVICE, JSON, PLUGIN, RUNS, SEED
     default=("linf",),
     show_default=True,
     help="How attacks measure a change: linf, l2, l1, l0, or beyond norms patch, spatial, colour, "
-    "structure or wasserstein (repeat for several).",
+    "structure, wasserstein or flow (repeat for several).",
 )
 @click.option(
     "--epsilon",

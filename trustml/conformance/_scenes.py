@@ -23,6 +23,7 @@ SHORT = {"steps": 25, "queries": 200}
 _BUDGETS: dict[Measure, float] = {
     "linf": 0.1, "l2": 0.4, "l1": 1.0, "l0": 3.0,
     "patch": 0.15, "spatial": 0.5, "colour": 5.0, "structure": 0.05, "wasserstein": 0.1,
+    "flow": 0.4,
 }  # fmt: skip
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from trustml.contracts import Random
 from trustml.errors import MethodFailed
-from trustml.measures._flow import Flow
 from trustml.measures._images import Box, check_images, in_box, one_each
+from trustml.measures._transport import Flow
 
 USUAL = 0.1
 # Mass that rounding may make or take away in a channel, for each entry, in sides of the box.

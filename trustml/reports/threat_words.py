@@ -13,6 +13,7 @@ _MEASURES = {
     "spatial": ("spatial", "1 is a turn by 30° or a move by a tenth of a side"),
     "colour": ("colour", "largest CIEDE2000 of a pixel"),
     "structure": ("struc-\nture", "1 − SSIM"),
+    "flow": ("flow", "pixels between a place and where it shows what it shows, at most"),
     "wasserstein": ("wasser-\nstein", "pixels by which all the brightness moved, on average"),
 }
 _WORDS = {
@@ -22,6 +23,7 @@ _WORDS = {
     "l0": "up to {} entries may change",
     "colour": "the colour of each pixel may change by up to {} (CIEDE2000, where about 1 is just "
     "seen)",
+    "flow": "each pixel may show what lies up to {} pixels away (flow)",
     "wasserstein": "brightness may be moved to other pixels, by up to {} pixels on average over "
     "all of it (Wasserstein)",
 }

@@ -202,6 +202,8 @@ def reference(stage: str, **options: Any) -> Run:
         part.targeted = stage == "fab-t"
         for name, value in filled(options, bench).items():
             setattr(part, name, value)
+            if name == "n_iter" and stage.startswith("apgd"):
+                part.n_iter_orig = value  # what its three balls of L1 share
         found: Tensor = part.perturb(bench.x.clone(), bench.y.clone())
         return found
 

@@ -505,6 +505,11 @@ def _one_norm() -> tuple[Pair, ...]:
              art("ElasticNet", decision_rule="L1", **search), **here),
         Pair("sigma_zero", "adversarial-library", "sigma_zero", "l0",
              library("sigma_zero", num_steps=steps(4)), **here),
+        *(
+            Pair("sparse_fool", "torchattacks", "SparseFool", norm, torchattacks("SparseFool"),
+                 **here, slow=True)
+            for norm in ("l0", "l1")
+        ),
         Pair("jsma", "ART", "SaliencyMapMethod", "l0",
              art("SaliencyMapMethod", theta=1.0, gamma=0.1, batch_size=256, verbose=False),
              **alone),

@@ -27,6 +27,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "fmn": {"steps": 60},
     "pdpgd": {"steps": 500},
     "sigma_zero": {"steps": 150},
+    "sparse_fool": {"steps": 40},
     "superdeepfool": {"steps": 40},
 }
 # The first point that wins is its last: there is nothing to be stopped.

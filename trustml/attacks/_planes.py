@@ -56,7 +56,7 @@ def onto_plane(
         start: (B, D) in the box.
         slope: (B, D), the plane's normal.
         gap: (B,) what slope · move shall be, of either sign.
-        norm: "linf", "l2" or "l1".
+        norm: "linf", "l2" or "l1"; "l0": few entries, all but the last of them to their walls.
         box: lowest and highest allowed value.
     """
     uphill = slope * gap.sign()[:, None]
@@ -65,8 +65,8 @@ def onto_plane(
     # Only ratios count; without this the squares of tiny gradients would be zero.
     largest = steep.amax(1, keepdim=True).clamp_min(torch.finfo(steep.dtype).tiny)
     steep, height = steep / largest, gap.abs()[:, None] / largest
-    if norm == "l1":
-        size = _one_by_one(steep, room, height)
+    if norm in ("l1", "l0"):
+        size = _one_by_one(steep, room, height, steep if norm == "l1" else steep * room)
     else:
         size = _together(steep, room, height, torch.ones_like(steep) if norm == "linf" else steep)
     return size * uphill.sign()
@@ -88,10 +88,10 @@ def _together(steep: Tensor, room: Tensor, height: Tensor, rate: Tensor) -> Tens
     return torch.minimum(rate * level, room)
 
 
-def _one_by_one(steep: Tensor, room: Tensor, height: Tensor) -> Tensor:
-    """Return sizes that use up the steepest entries' room first."""
-    steep, order = steep.sort(dim=1, descending=True, stable=True)
-    room = room.gather(1, order)
+def _one_by_one(steep: Tensor, room: Tensor, height: Tensor, rank: Tensor) -> Tensor:
+    """Return sizes that use up the room of the entries of the highest rank first."""
+    order = rank.argsort(dim=1, descending=True, stable=True)
+    steep, room = steep.gather(1, order), room.gather(1, order)
     gain = steep * room
     lacking = (height - (gain.cumsum(1) - gain)).clamp_min(0)
     size = torch.minimum(lacking / steep, room).nan_to_num(0.0)

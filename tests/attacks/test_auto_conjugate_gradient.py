@@ -1,16 +1,22 @@
 """ACG: its first steps as the paper writes them, and a mountain ridge."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from trustml.attacks._adaptive import begin_climb
+from tests.attacks.conftest import Linear
+from trustml.attacks._adaptive import Adaptive, begin_climb
 from trustml.attacks._pursuit import Peak, Seen
 from trustml.attacks._quarry import Quarry
+from trustml.attacks.apgd import apgd
 from trustml.attacks.auto_conjugate_gradient import (
     Conjugate,
+    _begin,
+    _bounded,
+    _looked,
     _onward,
     _share,
     auto_conjugate_gradient,
@@ -72,6 +78,46 @@ def test_the_first_steps_of_the_paper(curved: tuple[nn.Module, Tensor, Tensor], 
         point, old = pull(point + 2 * EPSILON * steepest(way, norm), x, norm, budget, BOX), slope
 
 
+def test_the_first_sparse_steps(curved: tuple[nn.Module, Tensor, Tensor]) -> None:
+    """APGD's L1 steps along s = g + β s', in a ball three times as wide: the sign of one entry.
+
+    A fifth of seven entries is one; β is at least 0, and s' weighs no more than g. No wall is near.
+    """
+    model, x, y = curved
+    seen: list[Tensor] = []
+
+    def spied(z: Tensor) -> Tensor:
+        seen.append(z.detach().clone())
+        return model(z)
+
+    epsilon, box = 1.0, (-99.0, 99.0)
+    auto_conjugate_gradient(
+        spied, x, y, Lp("l1", epsilon, *box), random=keyed(0, torch.arange(9)), steps=500
+    )
+    reach = torch.tensor(3 * epsilon).double()
+    # The inputs at rest and three looks at vertices; 4 % of the 150 moves of this ball are 6.
+    points, old, way, kept = seen[4:11], None, None, 0
+    for here, there in pairwise(points):
+        point = here.clone().requires_grad_()
+        loss = nn.functional.cross_entropy(model(point), y, reduction="sum")
+        (slope,) = torch.autograd.grad(loss, point)
+        if old is None or way is None:
+            way = slope
+        else:
+            change = old - slope
+            share = (slope * change).sum(1) / (way * change).sum(1)
+            share = share.clamp_min(0).minimum(slope.norm(dim=1) / way.norm(dim=1))
+            share[change.norm(dim=1) < 1e-6 * slope.norm(dim=1)] = 0
+            kept += int((share > 0.01).sum())
+            way = slope + share[:, None] * way
+        most = way.abs().argmax(1)
+        step = torch.zeros_like(x).scatter_(1, most[:, None], 3 * epsilon)
+        target = pull(here + step.copysign(way) * (step > 0), x, "l1", reach, box)
+        assert torch.allclose(there, target, atol=1e-9)
+        old = slope
+    assert kept > 5
+
+
 def test_how_much_of_the_last_direction_is_kept() -> None:
     """β = ⟨g, y⟩ / ⟨s, y⟩ with y = g − g'; none of it where the slope changed by rounding only."""
     gradient = torch.tensor([[1.0, 2.0, -1.0]] * 3).double()
@@ -79,6 +125,48 @@ def test_how_much_of_the_last_direction_is_kept() -> None:
     way = torch.tensor([[2.0, 1.0, 0.0]] * 3).double()
     # (1 − 2 − 0.5) / (2 − 1).
     assert _share(gradient, slope, way).tolist() == pytest.approx([-1.5, 0.0, 0.0])
+
+
+def test_sparse_walks_keep_no_more_than_the_gradient_weighs() -> None:
+    """From 0 to ‖g‖ / ‖s‖ = 5 / 2: below 0 it would take back the entries that moved last."""
+    gradient = torch.tensor([[3.0, 4.0]] * 3).double()
+    way = torch.tensor([[0.0, 2.0]] * 3).double()
+    share = torch.tensor([-1.0, 1.25, 9.0]).double()
+    assert _bounded(share, gradient, way).tolist() == pytest.approx([0.0, 1.25, 2.5])
+
+
+def test_a_share_is_rescaled_where_the_last_direction_outweighs_the_gradient() -> None:
+    """Yamamura et al. 2024: where |β| is above the mean of |g / s|, the β of unit slopes, if less.
+
+    g = (3, 4, 0) and g' = (8, 6, 0) are 5 and 10 long: β = 23 / (5 s₁ + 2 s₂), and of length 1
+    -0.2 / (s₁ - s₂). An entry along which the last direction does not go has no ratio.
+    """
+    gradient = torch.tensor([[3.0, 4.0, 0.0]] * 3).double()
+    slope = torch.tensor([[8.0, 6.0, 0.0]] * 3).double()
+    # 23 / 8 is above (3/2 + 4) / 2, 23 / 24 below (3/4 + 2) / 2; the third is above, but -20 is no
+    # less.
+    way = torch.tensor([[2.0, -1.0, 0.0], [4.0, 2.0, 0.0], [1.0, 0.99, 5.0]]).double()
+    plain = [23 / 8, 23 / 24, 23 / 6.98]
+    assert _share(gradient, slope, way).tolist() == pytest.approx(plain)
+    found = _share(gradient, slope, way, rescaled=True).tolist()
+    assert found == pytest.approx([-0.2 / 3, 23 / 24, 23 / 6.98])
+
+
+def test_a_rescaled_walk_is_checked_later_and_seldom() -> None:
+    """Of 100 moves after 43, 19 more, then every 8; else after 22, 19 more and so on."""
+    x, one = torch.full((1, 3), 0.5).double(), torch.ones(1).double()
+    quarry = Quarry(x, torch.zeros(1, dtype=torch.long), Lp("l2", 9.0, *BOX), keyed(0, one.long()))
+    seen = Seen(x, torch.zeros(1, 2), 0 * one, x, one < 0)
+    for rescaled, expected in ((True, [43, 19, 8, 8]), (False, [22, 19, 16, 13])):
+        climb, windows = _begin(quarry, steps=100, rescaled=rescaled).climb, []
+        assert isinstance(climb, Adaptive)
+        for _ in expected:
+            windows.append(climb.window)
+            climb, back = _looked(replace(climb, since=climb.window - 1), seen, rescaled=rescaled)
+            assert back is None
+            climb, back = _looked(replace(climb, since=climb.window), seen, rescaled=rescaled)
+            assert back is not None
+        assert windows == expected
 
 
 def test_a_halved_walk_goes_on_from_its_peak_with_what_led_there() -> None:
@@ -114,7 +202,30 @@ def test_steps_halve_where_nothing_is_gained(
     assert bool((last < EPSILON / 4).all())
 
 
-def test_the_top_of_a_hill_is_found() -> None:
+@pytest.mark.parametrize("epsilon", [0.5, 1.0, 2.0])
+def test_sparse_walks_reach_the_verdicts_of_linear_models(linear: Linear, epsilon: float) -> None:
+    """None is won that the closed form forbids, and nine in ten of the others, as by APGD."""
+    threat = Lp("l1", epsilon)
+    possible = linear.vulnerable(threat)
+    assert bool(possible.any())
+    wins = []
+    for attack in (auto_conjugate_gradient, apgd):
+        found = attack(
+            linear.model, linear.x, linear.y, threat, random=keyed(0, torch.arange(64)),
+            loss="margin", restarts=3,
+        )  # fmt: skip
+        assert bool(threat.contains(found, linear.x).all())
+        with torch.no_grad():
+            won = linear.model(found).argmax(1) != linear.y
+        assert not bool((won & ~possible).any())
+        wins.append(int(won.sum()))
+    assert wins[0] >= 0.9 * int(possible.sum())
+    assert wins[0] >= wins[1] - 1
+
+
+@pytest.mark.parametrize("rescaled", [False, True])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_the_top_of_a_hill_is_found(norm: Norm, rescaled: bool) -> None:
     """One round hill within the ball, whose top alone is misread: the walk ends on it."""
     top = torch.tensor([0.6, 0.45, 0.5]).double()
 
@@ -124,8 +235,9 @@ def test_the_top_of_a_hill_is_found() -> None:
 
     x, y = torch.full((5, 3), 0.5).double(), torch.zeros(5, dtype=torch.int64)
     found = auto_conjugate_gradient(
-        hill, x, y, Lp("linf", 0.2), random=keyed(0, torch.arange(5)), steps=100
-    )
+        hill, x, y, Lp(norm, 0.2), random=keyed(0, torch.arange(5)), steps=100,
+        rescaled=rescaled,
+    )  # fmt: skip
     assert bool((hill(found).argmax(1) == 1).all())
 
 

@@ -1,13 +1,15 @@
 """APGD's walk for L1: sparse steps whose support follows the best point's, in shrinking balls."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from trustml.attacks._ascent import with_room
-from trustml.attacks._pursuit import Best, Loss, Peak, Seen, pursue, untouched
+from trustml.attacks._pursuit import Best, Loss, Peak, Seen, Walk, pursue, untouched
 from trustml.attacks._quarry import Quarry
 from trustml.contracts import Classifier
 from trustml.geometry import distance, like, pull
@@ -45,13 +47,39 @@ class Sparse:
     since: int = 0
 
 
+W = TypeVar("W", bound=Walk)
+W_co = TypeVar("W_co", covariant=True)
+
+
+class Begin(Protocol[W_co]):
+    """Gives a walk of so many steps at the quarry's start, in a ball `factor` times as wide."""
+
+    def __call__(self, quarry: Quarry, /, *, factor: float, steps: int) -> W_co: ...
+
+
 def sparse_walk(
     model: Classifier, quarry: Quarry, best: Best, /, *, loss: Loss, steps: int
 ) -> Best:
-    """Return the best after one L1-APGD walk for each sample that is not won yet.
+    """Return the best after one L1-APGD walk for each sample that is not won yet."""
+    return through_balls(
+        model, quarry, best, loss=loss, steps=steps, begin=begin_sparsely, advance=climb_sparsely
+    )
 
-    The walk goes through balls three times and twice as wide first: a sparse start finds its place
-    there. Points of those win nothing.
+
+def through_balls(
+    model: Classifier,
+    quarry: Quarry,
+    best: Best,
+    /,
+    *,
+    loss: Loss,
+    steps: int,
+    begin: Begin[W],
+    advance: Callable[[W, Seen, Quarry], W],
+) -> Best:
+    """Return the best after a walk through balls three times and twice as wide first.
+
+    A sparse start finds its place there. Points of those win nothing.
     """
     shape = tuple(quarry.x.shape[1:])
     best = _at_vertices(model, quarry, best, loss)
@@ -62,13 +90,13 @@ def sparse_walk(
         nothing = untouched(quarry).put(*_won(best))
         wide = replace(quarry, start=start)
         found = pursue(
-            model, wide, nothing, loss=loss, steps=moves, wins=False, advance=climb_sparsely,
-            begin=partial(begin_sparsely, factor=factor, steps=moves),
+            model, wide, nothing, loss=loss, steps=moves, wins=False, advance=advance,
+            begin=partial(begin, factor=factor, steps=moves),
         )  # fmt: skip
         start, rest = found.point, rest - moves
     return pursue(
-        model, replace(quarry, start=start), best, loss=loss, steps=rest, advance=climb_sparsely,
-        begin=partial(begin_sparsely, factor=1.0, steps=rest),
+        model, replace(quarry, start=start), best, loss=loss, steps=rest, advance=advance,
+        begin=partial(begin, factor=1.0, steps=rest),
     )  # fmt: skip
 
 
@@ -111,16 +139,25 @@ def begin_sparsely(quarry: Quarry, factor: float, steps: int) -> Sparse:
 
 def climb_sparsely(walk: Sparse, seen: Seen, quarry: Quarry) -> Sparse:
     """Return the walk one sparse step further, after a check where one is due."""
-    walk = replace(walk, peak=walk.peak.or_higher(seen))
+    walk, back = looked(walk, seen, quarry)
     point, gradient = seen.point, seen.gradient
-    if walk.since == walk.window:
-        walk, back = _checked(walk, quarry)
+    if back is not None:
         back = like(back, point)
         point = torch.where(back, walk.peak.point, point)
         gradient = torch.where(back, walk.peak.gradient, gradient)
-    step = _sparse_step(with_room(gradient, point, quarry), walk.density) * like(walk.step, point)
-    point = _allowed(point + step, walk.reach, quarry)
-    return replace(walk, point=point, since=walk.since + 1)
+    return stepped(walk, point, gradient, quarry)
+
+
+def looked(walk: Sparse, seen: Seen, quarry: Quarry) -> tuple[Sparse, Tensor | None]:
+    """Return the walk after a look, and who (B,) goes back to the peak if a check was due."""
+    walk = replace(walk, peak=walk.peak.or_higher(seen))
+    return _checked(walk, quarry) if walk.since == walk.window else (walk, None)
+
+
+def stepped(walk: Sparse, point: Tensor, direction: Tensor, quarry: Quarry) -> Sparse:
+    """Return the walk one sparse step further from the point, along the direction (B, *S)."""
+    step = _sparse_step(with_room(direction, point, quarry), walk.density) * like(walk.step, point)
+    return replace(walk, point=_allowed(point + step, walk.reach, quarry), since=walk.since + 1)
 
 
 def _checked(walk: Sparse, quarry: Quarry) -> tuple[Sparse, Tensor]:

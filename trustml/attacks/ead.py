@@ -80,8 +80,7 @@ def ead(  # noqa: PLR0913 - the decision rules are options of one attack
         beta: what an entry's move is shortened by after each step, in widths of the box.
         rule: which of the winning points is kept: the nearest in L1, or the one with the least
             `beta` · L1 + squared L2, in widths of the box, which may be farther in L1.
-        stop_inside: leave a sample alone once a winning point is within the budget, which is one
-            of L1 under either rule.
+        stop_inside: leave a sample alone once a winning point is within the (L1) budget.
 
     Raises:
         BadOption: a count below 1, a rate or beta not above 0.
@@ -98,9 +97,7 @@ def ead(  # noqa: PLR0913 - the decision rules are options of one attack
         if walk.step == steps - 1:
             return _search_anew(walk, quarry)
         if walk.step == 0:
-            slope = length(seen.gradient, "linf") * side(quarry.threat)
-            first = _FIRST * beta / (rate * slope.clamp_min(TINY))
-            walk = replace(walk, weight=torch.where(walk.weight < 0, first, walk.weight))
+            walk = _weighed(walk, seen, quarry, rate=rate, beta=beta)
         return _moved(walk, seen, quarry, rate=rate * (1 - walk.step / steps) ** 0.5, beta=beta)
 
     quarry = Quarry(x, y, threat, random)
@@ -141,6 +138,13 @@ def _least_elastic(
 def _begin(quarry: Quarry, nearest: Nearest) -> Elastic:
     none = torch.zeros_like(nearest.distance)
     return Elastic(quarry.x, quarry.x, none - 1, none, none + torch.inf, none.bool())
+
+
+def _weighed(walk: Elastic, seen: Seen, quarry: Quarry, *, rate: float, beta: float) -> Elastic:
+    """Return the walk with the weights of a first search, if it has none yet."""
+    slope = length(seen.gradient, "linf") * side(quarry.threat)
+    first = _FIRST * beta / (rate * slope.clamp_min(TINY))
+    return replace(walk, weight=torch.where(walk.weight < 0, first, walk.weight))
 
 
 def _moved(walk: Elastic, seen: Seen, quarry: Quarry, *, rate: float, beta: float) -> Elastic:

@@ -1,6 +1,7 @@
 """SparseFool: DeepFool onto the border, then from the input to its plane there in few entries."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -91,30 +92,28 @@ def sparse_fool(
             f"and overshoot={overshoot} 0 or more"
         )
 
-    def begin(quarry: Quarry, nearest: Nearest) -> Approach:
-        far = torch.full_like(nearest.distance, stretch)
-        still = torch.zeros_like(quarry.x)
-        return Approach(quarry.x, still, torch.zeros_like(far), far, far < 0)
-
     def advance(walk: Approach, seen: Seen, quarry: Quarry, nearest: Nearest) -> Approach:
-        box, home = (quarry.threat.low, quarry.threat.high), quarry.x.flatten(1)
         walk = _learnt(walk, seen, quarry)
-        flat, lacking = seen.point.flatten(1), -(1 + overshoot) * seen.losses
-        onward = flat + onto_plane(
-            flat, seen.gradient.flatten(1), lacking.to(flat.dtype), "l2", box
-        )
-        height = (walk.stretch * walk.height).to(flat.dtype)
-        few = home + onto_plane(home, walk.slope.flatten(1), height, quarry.threat.norm, box)
-        point = torch.where(seen.reached[:, None], few, onward).clamp(*box).view_as(seen.point)
-        return Approach(point, walk.slope, walk.height, walk.stretch, seen.reached)
+        onward = _onward(seen, quarry, 1 + overshoot)
+        point = torch.where(like(seen.reached, onward), _in_few(walk, quarry), onward)
+        point = point.clamp(quarry.threat.low, quarry.threat.high)
+        return replace(walk, point=point, sparse=seen.reached)
 
     quarry = Quarry(x, y, threat, random)
     nearest = close_in(
-        model, quarry, at_home(model, quarry), begin=begin, see=see_margin, advance=advance,
-        steps=steps, stop_inside=stop_inside,
+        model, quarry, at_home(model, quarry), begin=_begin(stretch), see=see_margin,
+        advance=advance, steps=steps, stop_inside=stop_inside,
     )  # fmt: skip
     finish = thinned if threat.norm == "l0" else drawn_in
     return answer(finish(model, quarry, nearest, _TRIES, stop_inside=stop_inside), quarry)
+
+
+def _begin(stretch: float) -> Callable[[Quarry, Nearest], Approach]:
+    def begin(quarry: Quarry, nearest: Nearest) -> Approach:
+        far, still = torch.full_like(nearest.distance, stretch), torch.zeros_like(quarry.x)
+        return Approach(quarry.x, still, torch.zeros_like(far), far, far < 0)
+
+    return begin
 
 
 def _learnt(walk: Approach, seen: Seen, quarry: Quarry) -> Approach:
@@ -125,10 +124,26 @@ def _learnt(walk: Approach, seen: Seen, quarry: Quarry) -> Approach:
     fresh = seen.reached & ~walk.sparse
     move = (seen.point - quarry.x).flatten(1).double()
     height = (seen.gradient.flatten(1).double() * move).sum(1)
-    return Approach(
-        walk.point,
-        torch.where(like(fresh, seen.point), seen.gradient, walk.slope),
-        torch.where(fresh, height, walk.height),
-        stretch.clamp(*_RANGE),
-        walk.sparse,
+    return replace(
+        walk,
+        slope=torch.where(like(fresh, seen.point), seen.gradient, walk.slope),
+        height=torch.where(fresh, height, walk.height),
+        stretch=stretch.clamp(*_RANGE),
     )
+
+
+def _onward(seen: Seen, quarry: Quarry, pace: float) -> Tensor:
+    """Return where DeepFool goes (B, *S): so many times the way onto the plane of a tie."""
+    flat, box = seen.point.flatten(1), (quarry.threat.low, quarry.threat.high)
+    lacking = (-pace * seen.losses).to(flat.dtype)
+    move = onto_plane(flat, seen.gradient.flatten(1), lacking, "l2", box)
+    return seen.point + move.view_as(seen.point)
+
+
+def _in_few(walk: Approach, quarry: Quarry) -> Tensor:
+    """Return where the sparse move ends (B, *S) from the inputs onto their planes and beyond."""
+    home, threat = quarry.x.flatten(1), quarry.threat
+    height = (walk.stretch * walk.height).to(home.dtype)
+    box = (threat.low, threat.high)
+    move = onto_plane(home, walk.slope.flatten(1), height, threat.norm, box)
+    return quarry.x + move.view_as(quarry.x)

@@ -323,14 +323,15 @@ def _adaptive() -> tuple[Pair, ...]:
                      torchattacks("APGDT", norm=word, eps=epsilons(), steps=steps(0.25)),
                      options={"steps": steps(0.25)}, effort=""),
             ]  # fmt: skip
-        for ours, theirs in (("apgd", "AutoProjectedGradientDescent"),
-                             ("auto_conjugate_gradient", "AutoConjugateGradient")):  # fmt: skip
-            if (ours, norm) == ("auto_conjugate_gradient", "l1"):
-                continue  # ours is for Linf and L2, as its source
+        for ours, theirs, options in (
+            ("apgd", "AutoProjectedGradientDescent", {}),
+            ("auto_conjugate_gradient", "AutoConjugateGradient", {}),
+            ("auto_conjugate_gradient", "RescalingAutoConjugateGradient", {"rescaled": True}),
+        ):
             rows.append(Pair(ours, "ART", theirs, norm, art(
                 theirs, eps=epsilons(), eps_step=epsilons(2.0), norm=order, max_iter=steps(),
                 nb_random_init=1, loss_type="cross_entropy", verbose=False, batch_size=256,
-            )))  # fmt: skip
+            ), options=options))  # fmt: skip
     return tuple(rows)
 
 

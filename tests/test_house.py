@@ -22,7 +22,7 @@ FLOORS = (
     ("contracts", "errors"),
     (
         "access", "affine", "asking", "baselines", "bpda", "catalogue", "convolutions",
-        "corrupting", "countering", "countermeasures", "deployment", "facts", "files",
+        "corrupting", "countering", "countermeasures", "crossings", "deployment", "facts", "files",
         "fingerprint", "geometry", "grid", "images", "ledger", "options", "oracle", "passes",
         "peers", "precision", "progress", "provenance", "randomness", "recipes", "records",
         "registry", "replay", "splits", "symmetry", "threats", "victim",

@@ -5,7 +5,6 @@ and every coordinate is rounded towards x, so that no rounding can lengthen it. 
 those numbers as the tensors' own type holds them.
 """
 
-from collections.abc import Callable
 from functools import lru_cache
 from itertools import repeat
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trustml.contracts import Norm
+from trustml.crossings import crossing, level
 
 _NORM_ORDER = {"linf": float("inf"), "l2": 2.0, "l1": 1.0, "l0": 0.0}
 # A float64 sum over D entries is off by less than D·2^-53; this covers D up to 10^6.
@@ -134,9 +134,10 @@ def pull(
         size = torch.linalg.vector_norm(move, dim=1, keepdim=True)
         move.mul_((far / size.clamp_min_(tiny)).clamp_(max=1.0))
         return move.add_(start).clamp_(low, high).view_as(x)
-    room = torch.where(move > 0, high - start, start - low)
-    size = move.abs()
-    _, kept = _l1_level(size, room, far, _FEW_ROUNDS)
+    # Moves, and how far they go beyond the box.
+    both = torch.stack([move, candidate.flatten(1) - candidate.flatten(1).clamp(low, high)], dim=1)
+    both.abs_()
+    kept = _shrunk(both, level(both, far, _FEW_ROUNDS))
     kept.mul_((far / kept.sum(1, keepdim=True).clamp_min_(tiny)).clamp_(max=1.0))
     return kept.copysign_(move).add_(start).clamp_(low, high).view_as(x)
 
@@ -172,7 +173,7 @@ def _shrink_l2(size: Tensor, room: Tensor, far: Tensor) -> Tensor:
 
     # The unboxed answer is a lower bound, for walls only free what others may spend.
     floor = (spend / square.sum(1, keepdim=True)).clamp_(max=1.0)
-    scale = _root(excess, torch.ones_like(far), floor, _ROUNDS)
+    scale = crossing(excess, torch.ones_like(far), floor, _ROUNDS)
     free = scale * square < most
     spent = torch.where(free, 0.0, most).sum(1, keepdim=True)
     exact = (spend - spent).clamp_min(0) / torch.where(free, square, 0.0).sum(1, keepdim=True)
@@ -183,60 +184,20 @@ def _shrink_l2(size: Tensor, room: Tensor, far: Tensor) -> Tensor:
 
 def _shrink_l1(size: Tensor, room: Tensor, far: Tensor) -> Tensor:
     """Return clamp(size − t, 0, room) with the t ≥ 0 that spends `far`."""
-    level, _ = _l1_level(size, room, far, _ROUNDS)
-    moving = (size > level) & (size - level < room)
-    full = size - level >= room
-    whole = torch.where(moving, size, 0.0).sum(1, keepdim=True)
-    exact = (whole + torch.where(full, room, 0.0).sum(1, keepdim=True) - far) / moving.sum(
-        1, keepdim=True
-    )
-    near = (exact - level).abs() <= 1e-6 * level
-    level = torch.where(near, exact, level)
-    move = torch.minimum((size - level).clamp_min(0), room)
+    both = torch.stack([size, (size - room).clamp_(min=0)], dim=1)
+    move = torch.minimum((size - level(both, far, _ROUNDS)).clamp_(min=0), room)
     return _shortened(move, move.sum(1, keepdim=True), far)
+
+
+def _shrunk(both: Tensor, threshold: Tensor) -> Tensor:
+    """Return the terms (B, D) of sizes and what they have over (B, 2, D), which is overwritten."""
+    size, over = both.sub_(threshold[:, :, None]).clamp_(min=0).unbind(1)
+    return size - over
 
 
 def _shortened(move: Tensor, length: Tensor, far: Tensor) -> Tensor:
     """Return moves (B, D) of these lengths (B, 1), scaled down to `far` if longer."""
     return move * (far / length.clamp_min(torch.finfo(far.dtype).tiny)).clamp(max=1.0)
-
-
-def _l1_level(size: Tensor, room: Tensor, far: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
-    """Return t (B, 1) with Σ clamp(size − t, 0, room) = far, at least 0; and the terms."""
-    kept, zero = torch.empty_like(size), torch.zeros_like(size[:1, :1])
-
-    def excess(level: Tensor) -> Tensor:
-        torch.sub(size, level, out=kept)
-        return torch.clamp(kept, zero, room, out=kept).sum(1, keepdim=True) - far
-
-    level = _root(excess, torch.zeros_like(far), size.amax(1, keepdim=True), rounds)
-    excess(level)
-    return level, kept
-
-
-def _root(excess: Callable[[Tensor], Tensor], above: Tensor, below: Tensor, rounds: int) -> Tensor:
-    """Return where (B, 1) the monotone `excess`, > 0 at `above`, crosses 0; `above` if it does not.
-
-    False position with the weights of Anderson & Björck 1973, and bisection every other round, so
-    that the bracket is known to shrink: two or three passes over the entries a round.
-    """
-    plus, minus = excess(above), excess(below)
-    nowhere, edge = plus <= 0, above
-    was_up = torch.zeros_like(plus)
-    for number in range(rounds):
-        share = (plus / (plus - minus)).clamp_(0.0, 1.0).nan_to_num_(0.5)
-        guess = torch.lerp(above, below, share if number % 2 else torch.full_like(share, 0.5))
-        value = excess(guess)
-        up = value > 0
-        side = up.to(plus.dtype) * 2 - 1
-        weight = 1 - value / torch.where(up, plus, minus)
-        weight = torch.where((weight > 0) & (side == was_up), weight, 0.5).where(
-            side == was_up, 1.0
-        )
-        plus, minus = torch.where(up, value, plus * weight), torch.where(up, minus * weight, value)
-        above, below = torch.where(up, guess, above), torch.where(up, below, guess)
-        was_up = side
-    return torch.where(nowhere, edge, guess)
 
 
 def _most_useful(wish: Tensor, boxed: Tensor, start: Tensor, far: Tensor) -> Tensor:

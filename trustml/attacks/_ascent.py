@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import hardshrink
 
 from trustml.attacks._pursuit import Seen
 from trustml.attacks._quarry import Quarry
@@ -12,6 +13,8 @@ from trustml.geometry import diameter, interval, like, pull, steepest
 
 # Share of the entries that one L1 step moves, as in SLIDE (Tramèr & Boneh 2019).
 _L1_SHARE = 0.01
+# Shares of the box's width by which rounding may keep an entry off the wall.
+_AT_WALL = 1e-5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,12 +50,10 @@ def begin_ascent(quarry: Quarry, step: Tensor, start: bool) -> Ascent:
 
 def ascend(walk: Ascent, seen: Seen, quarry: Quarry) -> Ascent:
     """Return the walk one steepest step further, back in ball and box."""
-    norm, gradient = quarry.threat.norm, seen.gradient
+    norm = quarry.threat.norm
     if norm == "l1":
-        gradient = with_room(gradient, walk.point, quarry)
-        share = max(1, round(_L1_SHARE * gradient[0].numel()))
-        return placed(walk, walk.point + walk.step * steepest(gradient, norm, share), quarry)
-    move = steepest(gradient, norm)
+        return placed(walk, _sparsely_moved(walk, seen.gradient, quarry), quarry)
+    move = steepest(seen.gradient, norm)
     return placed(walk, move.mul_(walk.step).add_(walk.point), quarry)
 
 
@@ -91,5 +92,21 @@ def with_room(gradient: Tensor, point: Tensor, quarry: Quarry) -> Tensor:
 
     A sparse step that spends itself on those goes nowhere.
     """
-    wall = torch.where(gradient > 0, quarry.threat.high, quarry.threat.low).to(point.dtype)
-    return gradient.masked_fill(point == wall, 0.0)
+    most = _ways(gradient, point, quarry).abs_().mul_(torch.finfo(gradient.dtype).max)
+    return gradient.clamp(-most, most)
+
+
+def _sparsely_moved(walk: Ascent, gradient: Tensor, quarry: Quarry) -> Tensor:
+    """Return the points (B, *S) a step further, shared by the steepest entries that have room."""
+    share = max(1, round(_L1_SHARE * gradient[0].numel()))
+    ways = _ways(gradient, walk.point, quarry)
+    best = (gradient * ways).flatten(1).topk(share, dim=1).indices
+    moves = ways.flatten(1).gather(1, best).mul_(walk.step.flatten(1) / share)
+    return walk.point.flatten(1).scatter_add(1, best, moves).view_as(gradient)
+
+
+def _ways(gradient: Tensor, point: Tensor, quarry: Quarry) -> Tensor:
+    """Return the gradient's signs (B, *S), 0 at entries that stand at the wall they climb to."""
+    low, high = quarry.threat.low, quarry.threat.high
+    far = gradient.sign().mul_(high - low).add_(point)
+    return hardshrink(far.clamp_(low, high).sub_(point), _AT_WALL * (high - low)).sign_()

@@ -413,6 +413,17 @@ def _labels() -> tuple[Pair, ...]:
         Pair("blended_noise", "foolbox", "SaltAndPepperNoiseAttack", "l0",
              foolbox("SaltAndPepperNoiseAttack", False, steps=queries()),
              **asked, options={"noise": "salt_and_pepper"}),
+        Pair("contrast_reduction", "foolbox", "L2ContrastReductionAttack", "l2",
+             foolbox("L2ContrastReductionAttack"), effort="", options={"queries": 2}),
+        Pair("contrast_reduction", "foolbox", "BinarySearchContrastReductionAttack", "l2",
+             foolbox("BinarySearchContrastReductionAttack", False), **asked),
+        Pair("contrast_reduction", "foolbox", "LinearSearchContrastReductionAttack", "l2",
+             foolbox("LinearSearchContrastReductionAttack", False, steps=queries(0.25)), **asked),
+        Pair("contrast_reduction", "foolbox", "GaussianBlurAttack", "l2",
+             foolbox("GaussianBlurAttack", False, steps=queries(0.25)), **asked,
+             options={"towards": "blurred"}),
+        Pair("contrast_reduction", "foolbox", "InversionAttack", "l2",
+             foolbox("InversionAttack", False), **asked, options={"towards": "inverted"}),
     )  # fmt: skip
 
 

@@ -33,7 +33,11 @@ ELSEWHERE = ("linear_exact", "feature_adversary")
 PLUGINS = [plugin for plugin in all_of("attack") if plugin.name not in ELSEWHERE]
 # Of images' own measures the exact distance is not known.
 EVERY = [(p.name, norm) for p in PLUGINS for norm in p.facts["norms"] if norm in get_args(Norm)]
-NEAREST = [(p.name, norm) for p in PLUGINS for norm in p.facts["norms"] if p.facts["minimum_norm"]]
+# It goes one way only, wherever that leads.
+ONE_WAY = "contrast_reduction"
+NEAREST = [
+    pair for pair in EVERY if pair[0] != ONE_WAY and get("attack", pair[0]).facts["minimum_norm"]
+]
 # Thousands of queries each, and no attack of the default ensembles among them.
 LONG = (
     "alma", "bandits", "blended_noise", "brendel_bethge", "gen_attack", "nes", "pixle",

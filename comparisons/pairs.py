@@ -332,6 +332,9 @@ def _adaptive() -> tuple[Pair, ...]:
                 theirs, eps=epsilons(), eps_step=epsilons(2.0), norm=order, max_iter=steps(),
                 nb_random_init=1, loss_type="cross_entropy", verbose=False, batch_size=256,
             ), options=options))  # fmt: skip
+    rows.append(Pair("apgd", "torchattacks", "Jitter", "linf",
+                     torchattacks("Jitter", eps=epsilons(), alpha=epsilons(0.25), steps=steps()),
+                     options={"loss": "jitter"}))  # fmt: skip
     return tuple(rows)
 
 

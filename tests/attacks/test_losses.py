@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trustml.attacks._losses import LOSSES, cross_entropy, dlr, dlr_towards, margin
+from trustml.attacks._losses import LOSSES, cross_entropy, dlr, dlr_towards, jitter, margin
 
 LOGITS = torch.tensor([[4.0, 1.0, 3.0, 0.0], [-5.0, -2.0, -3.0, -9.0]])
 Y = torch.tensor([0, 1])
@@ -32,6 +32,18 @@ def test_targeted_dlr_is_equation_7() -> None:
     """−(z_y − z_t) / (z₁ − (z₃ + z₄)/2), with t = 2: −1 / (4 − 0.5) and −1 / (−2 + 7)."""
     target = torch.tensor([2, 2])
     assert dlr_towards(LOGITS, Y, target).tolist() == pytest.approx([-1 / 3.5, -1 / 5])
+
+
+def test_jitter_is_the_square_distance_of_a_scaled_softmax() -> None:
+    """[1, 1, −2] of mean 0 and largest 2 becomes softmax [5, 5, −10]; scale and shift say nothing.
+
+    Each of the two likely classes has 1/2 but for e⁻¹⁵: (1/2)² + (1/2)² from either, 3/2 from none.
+    """
+    logits, y = torch.tensor([[1.0, 1.0, -2.0]] * 3), torch.tensor([0, 1, 2])
+    assert jitter(logits, y).tolist() == pytest.approx([0.5, 0.5, 1.5], abs=1e-5)
+    assert torch.equal(jitter(logits, y, True), -jitter(logits, y))
+    assert torch.allclose(jitter(1000 * logits - 7, y), jitter(logits, y), atol=1e-5)
+    assert bool(jitter(0 * logits, y).isfinite().all())
 
 
 def test_dlr_of_two_classes_is_the_margin() -> None:

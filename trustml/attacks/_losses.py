@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-LossName = Literal["cross_entropy", "margin", "dlr"]
+LossName = Literal["cross_entropy", "margin", "dlr", "jitter"]
 _TINY = 1e-12
+# What the largest logit counts for `jitter`, whatever it is.
+_SURENESS = 10.0
 
 
 def cross_entropy(logits: Tensor, y: Tensor, targeted: bool = False) -> Tensor:
@@ -49,6 +51,19 @@ def dlr_towards(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
     return ahead if logits.shape[1] < 4 else ahead / _gap(logits, 4)
 
 
+def jitter(logits: Tensor, y: Tensor, targeted: bool = False) -> Tensor:
+    """Return the square distance of softmax(10 z / max |z|) from the label (B,).
+
+    Schwinn et al. 2021, arXiv:2105.10304, of logits z less their mean, which says nothing, and
+    without their noise. However large the logits are, the softmax is not so sure as to be flat.
+    """
+    from_mean = logits - logits.mean(1, keepdim=True)
+    size = from_mean.abs().amax(1, keepdim=True).clamp_min(_TINY)
+    label = torch.zeros_like(logits).scatter(1, y[:, None], 1.0)
+    loss = ((_SURENESS * from_mean / size).softmax(1) - label).square().sum(1)
+    return -loss if targeted else loss
+
+
 def divergence(logits: Tensor, clean: Tensor) -> Tensor:
     """Return KL(softmax(clean) ‖ softmax(logits)) (B,): how far the answers have left the clean."""
     towards, away = clean.log_softmax(1), logits.log_softmax(1)
@@ -67,6 +82,7 @@ LOSSES: dict[LossName, Callable[[Tensor, Tensor, bool], Tensor]] = {
     "cross_entropy": cross_entropy,
     "margin": margin,
     "dlr": dlr,
+    "jitter": jitter,
 }
 
 

@@ -255,9 +255,9 @@ def _steepest() -> tuple[Pair, ...]:
         Pair("pgd", "torchattacks", "RFGSM", "linf",
              torchattacks("RFGSM", eps=epsilons(), alpha=epsilons(0.25), steps=steps(0.25)),
              options={"steps": steps(0.25)}, effort=""),
-        Pair("pgd", "torchattacks", "FFGSM", "linf",
+        Pair("fgsm", "torchattacks", "FFGSM", "linf",
              torchattacks("FFGSM", eps=epsilons(), alpha=epsilons(1.25)),
-             options={"steps": 1, "step": epsilons(1.25)}, effort=""),
+             options={"start": True}, effort=""),
         Pair("pgd", "foolbox", "SparseL1DescentAttack", "l1",
              foolbox("SparseL1DescentAttack", steps=steps())),
     )  # fmt: skip

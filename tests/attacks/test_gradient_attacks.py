@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from tests.attacks.conftest import Linear
+from trustml.access import Handed
 from trustml.attacks.apgd import apgd
 from trustml.attacks.apgd_targeted import apgd_targeted
+from trustml.attacks.bim import bim
 from trustml.attacks.fgsm import fgsm
 from trustml.attacks.pgd import pgd
-from trustml.contracts import Norm
+from trustml.contracts import Access, Norm
 from trustml.errors import BadOption, MethodFailed, NotApplicable
 from trustml.randomness import keyed
 from trustml.threats import Lp
@@ -79,6 +81,64 @@ def test_fgsm_is_exact_for_two_classes_without_walls() -> None:
         moved = fgsm(layer, x, y, Lp("linf", epsilon), random=keyed(0, torch.arange(40)))  # type: ignore[arg-type]
         clear = (least / epsilon - 1).abs() > 1e-4
         assert torch.equal((layer(moved).argmax(1) != y)[clear], (least < epsilon)[clear])
+
+
+def test_fgsm_from_a_random_point_moves_on_by_five_quarters() -> None:
+    """Wong et al. 2020, algorithm 3: δ uniform, then δ + 1.25 ε sign(g), back into the ball.
+
+    Along the sign of a linear model's slope a start of −ε … ε comes to ε/4 … 9/4 ε: those from
+    −ε/4 on, five eighths, end at the edge.
+    """
+    torch.manual_seed(0)
+    layer, count, entries = nn.Linear(50, 2), 60, 50
+    x, y = 0.5 + torch.zeros(count, entries), torch.zeros(count, dtype=torch.int64)
+    with torch.no_grad():
+        layer.bias.copy_(torch.tensor([100.0, 0.0]))  # nobody is ever won
+        way = (layer.weight[1] - layer.weight[0]).sign()
+    ids, threat = torch.arange(count), Lp("linf", 0.1)
+    moved = fgsm(layer, x, y, threat, random=keyed(0, ids), start=True, loss="margin")  # type: ignore[arg-type]
+    along = (moved - x) * way
+    assert bool((along <= 0.1 + 1e-6).all())
+    assert bool((along >= 0.025 - 1e-6).all())
+    # 3 000 entries: five standard errors of a share are 0.045.
+    assert abs(float((along > 0.1 - 1e-6).double().mean()) - 5 / 8) < 0.045
+    short = fgsm(layer, x, y, threat, random=keyed(0, ids), step=0.01, loss="margin")  # type: ignore[arg-type]
+    assert torch.allclose(short, x + 0.01 * way, atol=1e-6)
+
+
+@pytest.mark.parametrize("start", [False, True])
+def test_fgsm_asks_once_and_lets_those_that_are_won_stay(start: bool) -> None:
+    """One pass forward and one back each; where the model already errs nothing is to be done."""
+    torch.manual_seed(0)
+    layer, x = nn.Linear(20, 3), torch.rand(40, 20)
+    y = torch.arange(40) % 3
+    handed = Handed(layer, Access.GRADIENTS, 40)  # type: ignore[arg-type]
+    random = keyed(0, torch.arange(40))
+    moved = fgsm(handed, x, y, Lp("linf", 1e-3), random=random, start=start)
+    assert handed.forwards.unique().tolist() == handed.backwards.unique().tolist() == [1.0]
+    with torch.no_grad():
+        won = layer(x).argmax(1) != y
+    if not start:
+        assert 0 < int(won.sum()) < 40
+        assert torch.equal((moved == x).all(1), won)
+
+
+def test_bim_looks_at_the_inputs_once() -> None:
+    """Ten steps are eleven looks for who is never won, the last without a way back; one for who is.
+
+    The first look is at the inputs.
+    """
+    torch.manual_seed(0)
+    layer, x = nn.Linear(20, 3), torch.rand(40, 20)
+    y = layer(x).argmax(1)
+    y[::4] = (y[::4] + 1) % 3
+    handed = Handed(layer, Access.GRADIENTS, 40)  # type: ignore[arg-type]
+    moved = bim(handed, x, y, Lp("linf", 1e-6), random=keyed(0, torch.arange(40)), steps=10)
+    assert torch.equal(moved[::4], x[::4])
+    assert handed.forwards[::4].unique().tolist() == [1.0]
+    others = torch.arange(40) % 4 > 0
+    assert handed.forwards[others].unique().tolist() == [11.0]
+    assert handed.backwards[others].unique().tolist() == [10.0]
 
 
 @pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd"])

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import hardshrink
 
-from trustml.attacks._pursuit import Seen
+from trustml.attacks._pursuit import Loss, Seen
 from trustml.attacks._quarry import Quarry
 from trustml.contracts import Norm, Random
 from trustml.geometry import diameter, interval, like, pull, steepest
+from trustml.threats import check_labels
 
 # Share of the entries that one L1 step moves, as in SLIDE (Tramèr & Boneh 2019).
 _L1_SHARE = 0.01
@@ -85,6 +86,23 @@ def placed(walk: Ascent, point: Tensor, quarry: Quarry) -> Ascent:
             point, quarry.x, threat.norm, threat.budget(quarry.x), (threat.low, threat.high)
         )
     return Ascent(point, walk.step, walk.lower, walk.upper)
+
+
+def settled(point: Tensor, quarry: Quarry) -> Tensor:
+    """Return the points (B, *S) of walks, exactly in ball and box; in Linf they never leave it."""
+    return point if quarry.threat.norm == "linf" else quarry.threat.project(point, quarry.x)
+
+
+def checked_once(loss: Loss, y: Tensor) -> Loss:
+    """Return the loss; the first answers are checked to have a class for every label (B,)."""
+    unread = [y]
+
+    def checked(logits: Tensor, quarry: Quarry) -> Tensor:
+        while unread:
+            check_labels(logits, unread.pop())
+        return loss(logits, quarry)
+
+    return checked
 
 
 def with_room(gradient: Tensor, point: Tensor, quarry: Quarry) -> Tensor:

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from trustml.attacks._ascent import Ascent, ascend, begin_ascent
+from trustml.attacks._ascent import Ascent, ascend, begin_ascent, checked_once, settled
 from trustml.attacks._losses import cross_entropy
-from trustml.attacks._pursuit import at_rest, pursue
+from trustml.attacks._pursuit import pursue, untouched
 from trustml.attacks._quarry import Quarry
 from trustml.attacks.pgd import step_length
 from trustml.contracts import Access, Classifier, Random, Threat
@@ -61,6 +61,9 @@ def bim(
         return begin_ascent(quarry, length, start=False)
 
     quarry = Quarry(x, y, threat, random)
-    best = at_rest(model, quarry)
-    best = pursue(model, quarry, best, begin=begin, advance=ascend, loss=climbed, steps=steps)
-    return threat.project(best.point, x)
+    # The first look is at the inputs themselves: it shows who is won from the start.
+    best = pursue(
+        model, quarry, untouched(quarry), begin=begin, advance=ascend, steps=steps,
+        loss=checked_once(climbed, y),
+    )  # fmt: skip
+    return settled(best.point, quarry)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from trustml.access import at
-from trustml.attacks._ascent import Ascent, ascend, begin_ascent, in_ball, placed
+from trustml.attacks._ascent import Ascent, ascend, begin_ascent, in_ball, placed, settled
 from trustml.attacks._flights import checkpoint
 from trustml.attacks._losses import LOSSES, LossName
 from trustml.attacks._pursuit import Best, Loss, Seen, look, pursue, untouched
@@ -121,9 +121,8 @@ def momentum(  # noqa: PLR0913 - the members of a family are options of one atta
     style = Style(
         climbed, steps, step, decay, nesterov, variance, diversity, translation, scales, stop
     )
-    best = _walked(model, Quarry(x, y, threat, random), style)
-    # A walk in an Linf ball never leaves it.
-    return best.point if threat.norm == "linf" else threat.project(best.point, x)
+    quarry = Quarry(x, y, threat, random)
+    return settled(_walked(model, quarry, style).point, quarry)
 
 
 def _walked(model: Classifier, quarry: Quarry, style: Style) -> Best:

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from trustml.attacks._ascent import Ascent, ascend, begin_ascent
+from trustml.attacks._ascent import Ascent, ascend, begin_ascent, settled
 from trustml.attacks._losses import LOSSES, divergence
 from trustml.attacks._pursuit import at_rest, clean_answers, pursue
 from trustml.attacks._quarry import Quarry
@@ -83,7 +83,7 @@ def pgd(
     for restart in range(restarts):
         quarry = Quarry(x, y, threat, random.fold(restart), clean=clean)
         best = pursue(model, quarry, best, begin=begin, advance=ascend, loss=climbed, steps=steps)
-    return threat.project(best.point, x)
+    return settled(best.point, quarry)
 
 
 def step_length(quarry: Quarry, step: float | None, steps: int, way: float | None = None) -> Tensor:

@@ -23,10 +23,11 @@ from trustml.benchmarks.setting import (
     recorded_module,
 )
 from trustml.contracts import Dataset, Record
-from trustml.errors import BadInput, BrokenClaim
+from trustml.errors import BadInput, BrokenClaim, UnknownName
 from trustml.files import file_hash
 from trustml.recipes import read_recipe
 from trustml.records import plain, read_records
+from trustml.registry import get
 from trustml.splits import data_hash
 
 
@@ -107,8 +108,27 @@ def _is_of(record: Record, case: Case, plan: Plan) -> bool:
     """Return whether the record says what the plan says of its case."""
     facts = (record.kind, record.plugin, record.model, record.data, record.seed)
     wanted = (case.kind, case.plugin, case.model, plan.data, case.seed)
-    same = case.options is None or record.options == plain(case.options)
+    same = case.options is None or record.options == _known_then(case, record)
     return facts == wanted and same and case.threat.items() <= record.threat.items()
+
+
+def _known_then(case: Case, record: Record) -> dict[str, Any]:
+    """Return the case's options, but for those at their defaults that the record does not know.
+
+    A method may have gained one since.
+    """
+    assert case.options is not None
+    options = plain(case.options)
+    if options.keys() <= record.options.keys():
+        return options
+    try:
+        usual = plain({one.name: one.default for one in get(case.kind, case.plugin).options})
+    except UnknownName:  # several plugins in one, or a row about other rows
+        return options
+    return {
+        name: value for name, value in options.items()
+        if name in record.options or name not in usual or value != usual[name]
+    }  # fmt: skip
 
 
 def _check_pool(record: Record, records: dict[str, Record]) -> None:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from trustml import randomness
 from trustml.randomness import keyed
 
 IDS = torch.arange(400)
@@ -81,3 +82,23 @@ def test_numbers_never_change_between_versions() -> None:
     """Records name only a seed, so these first values are part of the format."""
     first = keyed(0, torch.tensor([0, 7])).integers(1000, (3,), "start")
     assert first.tolist() == [[797, 319, 848], [77, 345, 506]]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 333])
+def test_the_words_of_the_host_are_those_of_any_device(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unsigned words of numpy and signed ones of torch have the same bits, or seeds mean less."""
+    streams = keyed(7, torch.arange(-50, 50)).fold(3)
+
+    def drawn() -> list[torch.Tensor]:
+        return [
+            streams.uniform((count,), "u", 4),
+            streams.normal((count,), "n"),
+            streams.integers(97, (count,), "i", 1),
+        ]
+
+    by_numpy = drawn()
+    monkeypatch.setattr(randomness, "HOSTS", ())
+    for one, other in zip(by_numpy, drawn(), strict=True):
+        assert torch.equal(one, other)

@@ -8,10 +8,14 @@ batch size, order and shard. The idea: Salmon et al. 2011, "Parallel random numb
 import hashlib
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+# Devices whose words numpy scrambles: it shifts them as they are, and its calls cost less.
+HOSTS = ("cpu",)
 _WORD = 0xFFFFFFFF
 _ROUNDS = ((16, 0x85EBCA6B), (13, 0xC2B2AE35))
 
@@ -24,8 +28,8 @@ class Keyed:
 
     def uniform(self, shape: tuple[int, ...], purpose: str, step: int = 0) -> Tensor:
         """Return float32 (B, *shape) in [0, 1), multiples of 2^-24."""
-        bits = self._bits(prod(shape), purpose, step)
-        return _shift(bits, 8).to(torch.float32).mul_(2.0**-24).view(-1, *shape)
+        bits = self._bits(prod(shape), purpose, step, dropped=8)
+        return bits.to(torch.float32).mul_(2.0**-24).view(-1, *shape)
 
     def normal(self, shape: tuple[int, ...], purpose: str, step: int = 0) -> Tensor:
         """Return float32 (B, *shape), standard normal up to 6.3 standard deviations."""
@@ -55,18 +59,22 @@ class Keyed:
         mixed = _mix(_mix(first ^ number) + second)
         return Keyed(torch.stack([mixed, _mix(mixed ^ second ^ 0x5BD1E995)], dim=1))
 
-    def _bits(self, count: int, purpose: str, step: int) -> Tensor:
-        first, second = self._salted(purpose, step).keys[:, :, None].unbind(1)
+    def _bits(self, count: int, purpose: str, step: int, dropped: int = 0) -> Tensor:
+        """Return int32 words (B, count), without the lowest of their 32 bits."""
+        digest = hashlib.blake2b(f"{purpose}/{step}".encode(), digest_size=8).digest()
+        if self.keys.device.type in HOSTS:
+            salts = np.frombuffer(digest, "<u4")
+            words = _words(self.keys.numpy().view(np.uint32), salts, count)
+            words = np.right_shift(words, dropped, out=words) if dropped else words
+            return torch.from_numpy(words.view(np.int32))
+        salt = [int.from_bytes(digest[half : half + 4], "little", signed=True) for half in (0, 4)]
+        first, second = self.keys[:, :, None].unbind(1)
+        first = _mix(first ^ salt[0])
+        second = _mix(second ^ salt[1]) + first
         counter = torch.arange(count, dtype=torch.int32, device=self.keys.device)
         word = _mix_(counter[None] ^ first)
-        return _mix_(word.add_(second))
-
-    def _salted(self, purpose: str, step: int) -> "Keyed":
-        digest = hashlib.blake2b(f"{purpose}/{step}".encode(), digest_size=8).digest()
-        salt = [int.from_bytes(digest[half : half + 4], "little", signed=True) for half in (0, 4)]
-        first, second = self.keys.unbind(1)
-        first = _mix(first ^ salt[0])
-        return Keyed(torch.stack([first, _mix(second ^ salt[1]) + first], dim=1))
+        word = _mix_(word.add_(second))
+        return _shift(word, dropped) if dropped else word
 
 
 def keyed(seed: int, ids: Tensor) -> Keyed:
@@ -99,3 +107,22 @@ def _mix_(word: Tensor) -> Tensor:
 def _shift(word: Tensor, distance: int) -> Tensor:
     """Return the logical right shift of int32 words (torch's is arithmetic)."""
     return (word >> distance).bitwise_and_((1 << (32 - distance)) - 1)
+
+
+def _words(keys: Any, salts: Any, count: int) -> Any:
+    """Return uint32 words (B, count) of keys (B, 2): on other devices the same bits."""
+    first = _scrambled(keys[:, :1] ^ salts[0])
+    second = _scrambled(keys[:, 1:] ^ salts[1]) + first
+    words = _scrambled(np.arange(count, dtype=np.uint32)[None] ^ first)
+    words += second
+    return _scrambled(words)
+
+
+def _scrambled(words: Any) -> Any:
+    """Scramble uint32 words in place, as `_mix_` does."""
+    shifted = np.empty_like(words)
+    for distance, factor in _ROUNDS:
+        words ^= np.right_shift(words, distance, out=shifted)
+        words *= np.uint32(factor)
+    words ^= np.right_shift(words, 16, out=shifted)
+    return words

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from trustml import randomness
 from trustml.access import Handed
 from trustml.attacks import _answers, _flights, _pursuit
 from trustml.contracts import Domain
@@ -144,6 +145,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_pursuit, "_where", where, raising=False)
     monkeypatch.setattr(_answers, "FREE", ())
     monkeypatch.setattr(_answers, "check_labels", lambda answers, y: None)
+    monkeypatch.setattr(randomness, "HOSTS", ())
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")

@@ -129,3 +129,14 @@ def test_strongest_takes_what_the_last_walks_win() -> None:
         walks=lambda _m, x, *_: x + 0.45,
     )  # fmt: skip
     assert torch.equal(found, X + 0.45)
+
+
+def test_the_first_sparse_step_moves_two_thirds_of_what_the_start_has_moved() -> None:
+    """Three of the ten entries differ: 0.3 is the support, and a step moves 0.3 / 1.5 of them."""
+    x = torch.full((2, 10), 0.5)
+    start = x.clone()
+    start[0, :3] += torch.tensor([0.1, -0.1, 0.05])
+    quarry = Quarry(x, torch.zeros(2, dtype=torch.long), Lp("l1", 1.0), keyed(0, torch.arange(2)))
+    walk = begin_sparsely(replace(quarry, start=start), 1.0, 50)
+    assert walk.support.tolist() == pytest.approx([0.3, 0.0])
+    assert walk.density.tolist() == pytest.approx([0.2, 0.0])

@@ -16,8 +16,9 @@ from trustml.geometry import distance, like, pull
 
 # Croce & Hein 2021: check every 4 % of the steps; a step shrinks by 1.5, at most to a tenth.
 _WINDOW, _SHRINK, _LEAST = 0.04, 1.5, 0.1
-# The support is settled when it fell by less than 5 %; a step moves 1/1.5 of it, 20 % at first.
-_SETTLED, _SPREAD, _FIRST = 0.95, 1.5, 0.2
+# The support is settled when it fell by less than 5 %; a step moves 1/1.5 of it, at first of the
+# start's, as in the authors' program.
+_SETTLED, _SPREAD = 0.95, 1.5
 # Wider balls first: how wide, for what share of the steps.
 _WIDE = ((3.0, 0.3), (2.0, 0.3))
 
@@ -132,9 +133,9 @@ def begin_sparsely(quarry: Quarry, factor: float, steps: int) -> Sparse:
     assert quarry.start is not None
     point = _allowed(quarry.start, reach, quarry)
     nothing = torch.full_like(reach, -torch.inf)
-    first = torch.full_like(reach, _FIRST)
+    support = distance(point, x, "l0").to(reach.dtype) / x[0].numel()
     window = max(int(_WINDOW * steps), 1)
-    return Sparse(point, reach, reach, Peak(x, nothing, x), first, first + 1, window)
+    return Sparse(point, reach, reach, Peak(x, nothing, x), support / _SPREAD, support, window)
 
 
 def climb_sparsely(walk: Sparse, seen: Seen, quarry: Quarry) -> Sparse:

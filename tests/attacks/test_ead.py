@@ -113,11 +113,11 @@ def test_the_least_sum_is_what_scipy_finds(scene: tuple[Linear, Tensor, Tensor])
         assert truth == pytest.approx(best.fun, rel=1e-5)
 
 
-@pytest.mark.parametrize(("beta", "factor"), [(0.001, 1.1), (0.01, 1.5)])
+@pytest.mark.parametrize(("beta", "factor"), [(0.001, 1.02), (0.01, 1.1)])
 def test_a_linear_model_falls_near_its_least_sum(
     scene: tuple[Linear, Tensor, Tensor], beta: float, factor: float
 ) -> None:
-    """Never below the least; the larger beta, the more the walk itself prefers L1 (β / rate)."""
+    """Never below the least; the larger beta, the more the walk prefers L1 itself (β / rate)."""
     model, x, y = scene
     threat = Lp("l1", EVERYWHERE, LOW, HIGH)
     found = attacked(scene, threat, rule="elastic", beta=beta)
@@ -127,15 +127,15 @@ def test_a_linear_model_falls_near_its_least_sum(
     assert float(ratio.median()) <= factor
     nearest = attacked(scene, threat, rule="l1", beta=beta)
     assert bool((elastic(found, x, beta) <= elastic(nearest, x, beta)).all())
-    assert bool((distance(found, x, "l1") >= distance(nearest, x, "l1")).all())
-    assert not torch.equal(found, nearest)
+    farther = distance(found, x, "l1") / distance(nearest, x, "l1")
+    assert float(farther.median()) > 1.1
 
 
 @pytest.mark.parametrize("rule", ["l1", "elastic"])
 def test_the_best_of_all_points_that_won_is_kept(
     scene: tuple[Linear, Tensor, Tensor], rule: str
 ) -> None:
-    """The model saw every point of the walk, in order: the rule picks one of those it misread."""
+    """The model saw every point that was tried, in order: the rule picks one that it misread."""
     model, x, y = scene
     beta = 0.003
     found = attacked(scene, Lp("l1", EVERYWHERE, LOW, HIGH), rule=rule, beta=beta)
@@ -170,9 +170,9 @@ def test_what_lies_outside_the_ball_is_projected(scene: tuple[Linear, Tensor, Te
 
 
 def test_stopping_is_about_the_l1_budget(scene: tuple[Linear, Tensor, Tensor]) -> None:
-    """With 1.2 times the least L1 distance all end inside and win, and take fewer passes."""
+    """Within 1.2 times the L1 distance of what is found without, all win, and take fewer passes."""
     model, x, y = scene
-    free = attacked(scene, Lp("l1", EVERYWHERE, LOW, HIGH))
+    free = attacked(scene, Lp("l1", EVERYWHERE, LOW, HIGH), rule="elastic")
     looks = sum(len(some) for some in model.points)
     model.points.clear()
     threat = Lp("l1", 1.2 * distance(free, x, "l1"), LOW, HIGH)

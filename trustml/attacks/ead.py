@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trustml.attacks._descent import TINY, length, see_margin, side
-from trustml.attacks._nearest import Nearest, answer, at_home, close_in
+from trustml.attacks._nearest import Nearest, answer, at_home, close_in, drawn_in
 from trustml.attacks._pursuit import Seen
 from trustml.attacks._quarry import Quarry
 from trustml.contracts import Access, Classifier, Random, Threat
@@ -19,6 +19,9 @@ from trustml.registry import attack
 # What misreading weighs at first is so many times what makes the steepest entry move at all; a
 # weight that did not do is so many times as large in the next search.
 _FIRST, _HEAVIER = 2.0, 10.0
+# A walk weighs L1 by beta / rate: short steps go towards sparse points, longer ones towards the
+# least elastic sum.
+_RATE = {"l1": 0.01, "elastic": 0.1}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +61,7 @@ def ead(  # noqa: PLR0913 - the decision rules are options of one attack
     random: Random,
     steps: int = 100,
     searches: int = 9,
-    rate: float = 0.01,
+    rate: float | None = None,
     beta: float = 0.01,
     rule: Literal["l1", "elastic"] = "l1",
     stop_inside: bool = False,
@@ -66,7 +69,8 @@ def ead(  # noqa: PLR0913 - the decision rules are options of one attack
     """Return the nearest points (B, *S) found that win; the input itself where none is found.
 
     Each search begins at the input; the weight of misreading is halved in between, or grows
-    tenfold. The first one depends on the slope, so logits may have any scale.
+    tenfold. The first one depends on the slope, so logits may have any scale. By the elastic sum,
+    halvings of the way from the input to what is kept follow.
 
     Args:
         model: gives logits with a gradient.
@@ -76,7 +80,7 @@ def ead(  # noqa: PLR0913 - the decision rules are options of one attack
         random: not used.
         steps: looks of one search.
         searches: searches for each sample, one after the other.
-        rate: the gradient's step at the beginning of a search; it falls to nothing by its end.
+        rate: the gradient's step as a search begins; it falls to 0. None: 0.01, elastic 0.1.
         beta: what an entry's move is shortened by after each step, in widths of the box.
         rule: which of the winning points is kept: the nearest in L1, or the one with the least
             `beta` · L1 + squared L2, in widths of the box, which may be farther in L1.
@@ -86,27 +90,23 @@ def ead(  # noqa: PLR0913 - the decision rules are options of one attack
         BadOption: a count below 1, a rate or beta not above 0.
         NotApplicable: the model's answers have no gradient.
     """
-    if min(steps, searches) < 1 or not min(rate, beta) > 0:
+    first = _RATE[rule] if rate is None else rate
+    if min(steps, searches) < 1 or not min(first, beta) > 0:
         raise BadOption(
             f"ead: steps={steps} and searches={searches} must be 1 or more, rate={rate} and "
             f"beta={beta} above 0"
         )
 
-    def advance(walk: Elastic, seen: Seen, quarry: Quarry, nearest: Nearest) -> Elastic:
-        walk = replace(walk, won=walk.won | seen.reached)
-        if walk.step == steps - 1:
-            return _search_anew(walk, quarry)
-        if walk.step == 0:
-            walk = _weighed(walk, seen, quarry, rate=rate, beta=beta)
-        return _moved(walk, seen, quarry, rate=rate * (1 - walk.step / steps) ** 0.5, beta=beta)
-
     quarry = Quarry(x, y, threat, random)
     elastic = partial(_least_elastic, beta=beta, stop_inside=stop_inside)
+    advance = partial(_advance, steps=steps, rate=first, beta=beta)
     nearest = close_in(
         model, quarry, at_home(model, quarry), begin=_begin, see=see_margin, advance=advance,
         steps=steps * searches, stop_inside=stop_inside,
         keep=elastic if rule == "elastic" else Nearest.or_nearer,
     )  # fmt: skip
+    if rule == "elastic":
+        nearest = drawn_in(model, quarry, nearest, stop_inside=stop_inside)
     return answer(nearest, quarry)
 
 
@@ -138,6 +138,25 @@ def _least_elastic(
 def _begin(quarry: Quarry, nearest: Nearest) -> Elastic:
     none = torch.zeros_like(nearest.distance)
     return Elastic(quarry.x, quarry.x, none - 1, none, none + torch.inf, none.bool())
+
+
+def _advance(
+    walk: Elastic,
+    seen: Seen,
+    quarry: Quarry,
+    _: Nearest,
+    /,
+    *,
+    steps: int,
+    rate: float,
+    beta: float,
+) -> Elastic:
+    walk = replace(walk, won=walk.won | seen.reached)
+    if walk.step == steps - 1:
+        return _search_anew(walk, quarry)
+    if walk.step == 0:
+        walk = _weighed(walk, seen, quarry, rate=rate, beta=beta)
+    return _moved(walk, seen, quarry, rate=rate * (1 - walk.step / steps) ** 0.5, beta=beta)
 
 
 def _weighed(walk: Elastic, seen: Seen, quarry: Quarry, *, rate: float, beta: float) -> Elastic:

@@ -5,10 +5,10 @@ made in float64, so that no rounding depends on a sample's companions.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from trustml.access import at
 from trustml.attacks._flights import room
@@ -20,6 +20,8 @@ from trustml.geometry import like
 
 # The least side of a view, as a share of the image's (330 to 299 pixels in Xie et al. 2019).
 _LEAST = 0.9
+# Sides up to which all the ways to make an image smaller are kept, a few megabytes.
+_TABLED = 64
 # Standard deviations from the middle of a kernel to its edge (Dong et al. 2019).
 _REACH = 3.0
 
@@ -33,13 +35,11 @@ class Views:
 
     def of(self, images: Tensor) -> Tensor:
         """Return what the views show (B, C, H, W)."""
-        seen = self.rows[:, None] @ images.double() @ self.columns[:, None].mT
-        return seen.to(images.dtype)
+        return _mixed(images, self.rows, self.columns)
 
     def back(self, slope: Tensor) -> Tensor:
         """Return the slope (B, C, H, W) at the images that is `slope` at what the views show."""
-        led = self.rows[:, None].mT @ slope.double() @ self.columns[:, None]
-        return led.to(slope.dtype)
+        return _mixed(slope, self.rows.mT, self.columns.mT)
 
 
 def shrunk(x: Tensor, random: Random, chance: float, step: int) -> Views:
@@ -63,13 +63,8 @@ def shrunk(x: Tensor, random: Random, chance: float, step: int) -> Views:
 
 def blurred(slope: Tensor, size: int) -> Tensor:
     """Return slopes (B, C, H, W) convolved with a Gaussian kernel of `size` × `size`."""
-    line = torch.linspace(-_REACH, _REACH, size, dtype=torch.float64, device=slope.device)
-    line = (-line.square() / 2).exp()
-    kernel = (line / line.sum()).view(1, 1, 1, size)
-    flat = slope.double().flatten(0, 1)[:, None]
-    flat = functional.conv2d(flat, kernel, padding=(0, size // 2))
-    flat = functional.conv2d(flat, kernel.mT, padding=(size // 2, 0))
-    return flat.view_as(slope).to(slope.dtype)
+    rows, columns = (_smearing(side, size, slope.device) for side in slope.shape[2:])
+    return _mixed(slope, rows, columns)
 
 
 def looks(
@@ -114,16 +109,55 @@ def check_images(x: Tensor, name: str, option: str) -> None:
         )
 
 
+def _mixed(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return images (B, C, H, W) with rows mixed by (B, H, H) or (H, H), columns likewise."""
+    count, channels, height, width = images.shape
+    wide = images.double().reshape(count, channels * height, width) @ columns.mT
+    turned = wide.view(images.shape).mT.reshape(count, channels * width, height) @ rows.mT
+    return turned.view(count, channels, width, height).mT.to(images.dtype).contiguous()
+
+
 def _mixing(size: int, ratio: Tensor, place: Tensor) -> Tensor:
-    """Return (B, size, size): what each of the old rows gives to each new one.
+    """Return (B, size, size): what each of the old rows gives to each new one."""
+    side = (ratio * size).round()
+    first = (place * (size - side + 1)).floor()
+    if size > _TABLED:
+        return _placed(size, side, first)
+    sides = side.long() - round(_LEAST * size)
+    return _table(size, ratio.device)[sides, first.long()]
+
+
+@lru_cache(maxsize=8)
+def _table(size: int, device: torch.device) -> Tensor:
+    """Return what `_placed` gives for each side and each place, by numbers of both."""
+    least = round(_LEAST * size)
+    count = size - least + 1
+    sides = torch.arange(least, size + 1, dtype=torch.float64, device=device)
+    firsts = torch.arange(count, dtype=torch.float64, device=device)
+    made = _placed(size, sides.repeat_interleave(count), firsts.repeat(count))
+    return made.view(count, count, size, size)
+
+
+def _placed(size: int, side: Tensor, first: Tensor) -> Tensor:
+    """Return (B, size, size): rows made into `side` of them (B,), which begin at `first` (B,).
 
     A new row stands in the middle between old ones and takes from the two nearest; outside the
     smaller image it takes nothing.
     """
-    rows = torch.arange(size, dtype=torch.float64, device=ratio.device)
-    side = (ratio * size).round()
-    first = (place * (size - side + 1)).floor()
+    rows = torch.arange(size, dtype=torch.float64, device=side.device)
     at = (rows - like(first, rows[None]) + 0.5) * like(size / side, rows[None]) - 0.5
     inside = (rows >= like(first, rows[None])) & (rows < like(first + side, rows[None]))
     near = at.clamp(0, size - 1)[:, :, None] - rows
     return (1 - near.abs()).clamp_min(0) * inside[:, :, None]
+
+
+@lru_cache(maxsize=8)
+def _smearing(side: int, size: int, device: torch.device) -> Tensor:
+    """Return (side, side): what rows give to each other in a Gaussian kernel of so many entries."""
+    line = torch.linspace(-_REACH, _REACH, size, dtype=torch.float64, device=device)
+    line = (-line.square() / 2).exp()
+    line = line / line.sum()
+    row = torch.arange(side, device=device)
+    place = row - row[:, None] + size // 2
+    inside = (place >= 0) & (place < size)
+    return line[place.clamp(0, size - 1)] * inside

@@ -27,12 +27,14 @@ _EVERY = 5
 class Nearest:
     """The nearest points (B, *S) that won; how far (B,) they are in float64, inf where none did.
 
-    `last` (B,) is how far the point that was looked at last is, whether it won or not.
+    `last` (B,) is how far the point that was looked at last is, whether it won or not; `measure`
+    (B,) is what a point is kept by, if that is not how far it is.
     """
 
     point: Tensor
     distance: Tensor
     last: Tensor | None = None
+    measure: Tensor | None = None
 
     def or_nearer(self, point: Tensor, reached: Tensor, quarry: Quarry) -> "Nearest":
         """Return the nearest after one more point (B, *S), of which `reached` (B,) says who won."""
@@ -58,8 +60,8 @@ class Nearest:
 
     def at(self, rows: Tensor) -> "Nearest":
         """Return the nearest of the given rows."""
-        last = None if self.last is None else self.last[rows]
-        return Nearest(self.point[rows], self.distance[rows], last)
+        last, measure = (None if t is None else t[rows] for t in (self.last, self.measure))
+        return Nearest(self.point[rows], self.distance[rows], last, measure)
 
     def put(self, rows: Tensor, other: "Nearest") -> "Nearest":
         """Return this with the given rows replaced by `other`."""

@@ -117,22 +117,15 @@ def _least_elastic(
 
     With `stop_inside` a point within the budget is better than any outside, and as good as another.
     """
-    budget, wide = quarry.threat.budget(point).flatten(), side(quarry.threat)
-
-    def weighed(point: Tensor, far: Tensor) -> Tensor:
-        total = beta * far / wide + (distance(point, quarry.x, "l2") / wide).square()
-        # An infinite budget holds every point, but not what has none.
-        inside = (far <= budget) & far.isfinite()
-        return total.masked_fill(inside, 0.0) if stop_inside else total
-
-    far = distance(point, quarry.x, quarry.threat.norm)
-    before = weighed(held.point, held.distance)
-    less = reached & (weighed(point, far) < before)
-    return Nearest(
-        torch.where(like(less, point), point, held.point),
-        torch.where(less, far, held.distance),
-        far,
-    )
+    far, wide = distance(point, quarry.x, "l1"), side(quarry.threat)
+    total = beta * far / wide + (distance(point, quarry.x, "l2") / wide).square()
+    if stop_inside:
+        total = total.masked_fill(far <= quarry.threat.budget(point).flatten(), 0.0)
+    before = held.distance if held.measure is None else held.measure
+    less = reached & (total < before)
+    kept = torch.where(like(less, point), point, held.point)
+    distances, totals = torch.where(less, far, held.distance), torch.where(less, total, before)
+    return Nearest(kept, distances, far, totals)
 
 
 def _begin(quarry: Quarry, nearest: Nearest) -> Elastic:

@@ -1,7 +1,8 @@
 """Views of an image that a walk averages over: smaller and elsewhere, darker; kernels for slopes.
 
-Each view is linear in the image, so that its slope there is led back by the same matrices. Sums are
-made in float64, so that no rounding depends on a sample's companions.
+Each view is linear in the image: each of its rows and columns is made of two old ones, and each old
+one goes to two at most, so that a slope is led back the same way. Kernels sum in float64, so that
+no rounding depends on a sample's companions.
 """
 
 from dataclasses import dataclass
@@ -27,19 +28,42 @@ _REACH = 3.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Views:
-    """One view of each image (B, C, H, W): rows (B, H, H) and columns (B, W, W) mixed anew."""
+class Mixing:
+    """What lines (B, 2, size, 2) each line is made of, and shares: there, then on the way back."""
 
-    rows: Tensor
-    columns: Tensor
+    lines: Tensor
+    shares: Tensor
+
+    def of(self, images: Tensor, way: int) -> Tensor:
+        """Return images (B, C, H, W) with rows mixed, there (0) or back (1)."""
+        count, channels, height, width = images.shape
+        first = torch.arange(0, count * channels * height, height, device=images.device)
+        # By taps first, so that either's places lie together.
+        places = self.lines[:, way].permute(2, 0, 1)[:, :, None] + first.view(count, channels, 1)
+        shares = self.shares[:, None, way].to(images.dtype)
+        flat = images.reshape(-1, width)
+        one, other = (flat.index_select(0, some.flatten()) for some in places)
+        made = one.view(images.shape).mul_(shares[..., :1])
+        return made.addcmul_(other.view(images.shape), shares[..., 1:])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Views:
+    """One view of each image (B, C, H, W): rows and columns mixed anew."""
+
+    rows: Mixing
+    columns: Mixing
 
     def of(self, images: Tensor) -> Tensor:
         """Return what the views show (B, C, H, W)."""
-        return _mixed(images, self.rows, self.columns)
+        return self._both(images, 0)
 
     def back(self, slope: Tensor) -> Tensor:
         """Return the slope (B, C, H, W) at the images that is `slope` at what the views show."""
-        return _mixed(slope, self.rows.mT, self.columns.mT)
+        return self._both(slope, 1)
+
+    def _both(self, images: Tensor, way: int) -> Tensor:
+        return self.columns.of(self.rows.of(images, way).mT, way).mT.contiguous()
 
 
 def shrunk(x: Tensor, random: Random, chance: float, step: int) -> Views:
@@ -57,14 +81,19 @@ def shrunk(x: Tensor, random: Random, chance: float, step: int) -> Views:
         rows, columns = (_mixing(x.shape[2 + way], ratio, drawn[:, 2 + way]) for way in (0, 1))
         return Views(rows, columns)
     # Of a square both at once: on small images the calls cost more than the numbers.
-    places = drawn[:, 2:].mT.flatten()
-    return Views(*_mixing(x.shape[2], ratio.repeat(2), places).chunk(2))
+    both, count = _mixing(x.shape[2], ratio.repeat(2), drawn[:, 2:].mT.flatten()), len(x)
+    return Views(
+        *(
+            Mixing(lines, shares)
+            for lines, shares in zip(both.lines.split(count), both.shares.split(count), strict=True)
+        )
+    )
 
 
 def blurred(slope: Tensor, size: int) -> Tensor:
     """Return slopes (B, C, H, W) convolved with a Gaussian kernel of `size` × `size`."""
     rows, columns = (_smearing(side, size, slope.device) for side in slope.shape[2:])
-    return _mixed(slope, rows, columns)
+    return (rows @ slope.double() @ columns.mT).to(slope.dtype)
 
 
 def looks(
@@ -109,33 +138,33 @@ def check_images(x: Tensor, name: str, option: str) -> None:
         )
 
 
-def _mixed(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return images (B, C, H, W) with rows mixed by (B, H, H) or (H, H), columns likewise."""
-    count, channels, height, width = images.shape
-    wide = images.double().reshape(count, channels * height, width) @ columns.mT
-    turned = wide.view(images.shape).mT.reshape(count, channels * width, height) @ rows.mT
-    return turned.view(count, channels, width, height).mT.to(images.dtype).contiguous()
-
-
-def _mixing(size: int, ratio: Tensor, place: Tensor) -> Tensor:
-    """Return (B, size, size): what each of the old rows gives to each new one."""
+def _mixing(size: int, ratio: Tensor, place: Tensor) -> Mixing:
+    """Return how `size` lines are mixed to be made fewer by the ratio (B,), at a place (B,)."""
     side = (ratio * size).round()
     first = (place * (size - side + 1)).floor()
     if size > _TABLED:
-        return _placed(size, side, first)
-    sides = side.long() - round(_LEAST * size)
-    return _table(size, ratio.device)[sides, first.long()]
+        return _taken(_placed(size, side, first))
+    known, least = _table(size, ratio.device), round(_LEAST * size)
+    number = ((side - least) * (size - least + 1) + first).long()
+    return Mixing(known.lines[number], known.shares[number])
 
 
 @lru_cache(maxsize=8)
-def _table(size: int, device: torch.device) -> Tensor:
-    """Return what `_placed` gives for each side and each place, by numbers of both."""
+def _table(size: int, device: torch.device) -> Mixing:
+    """Return all there are: for each side from the least on, as many places."""
     least = round(_LEAST * size)
     count = size - least + 1
     sides = torch.arange(least, size + 1, dtype=torch.float64, device=device)
     firsts = torch.arange(count, dtype=torch.float64, device=device)
-    made = _placed(size, sides.repeat_interleave(count), firsts.repeat(count))
-    return made.view(count, count, size, size)
+    return _taken(_placed(size, sides.repeat_interleave(count), firsts.repeat(count)))
+
+
+def _taken(matrices: Tensor) -> Mixing:
+    """Return the mixing of matrices (B, size, size) with two numbers a row and column at most."""
+    shares, lines = torch.stack([matrices, matrices.mT], 1).topk(min(2, matrices.shape[2]), dim=3)
+    if lines.shape[3] < 2:  # an image of one line
+        lines, shares = lines.expand(-1, -1, -1, 2), torch.cat([shares, 0 * shares], 3)
+    return Mixing(lines, shares)
 
 
 def _placed(size: int, side: Tensor, first: Tensor) -> Tensor:

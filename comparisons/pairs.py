@@ -512,6 +512,8 @@ def _one_norm() -> tuple[Pair, ...]:
              art("CarliniLInfMethod", **search), **here, slow=True),
         Pair("carlini_wagner", "adversarial-library", "carlini_wagner_linf", "linf",
              library("carlini_wagner_linf", max_iterations=steps()), **here, slow=True),
+        Pair("carlini_wagner", "ART", "CarliniL0Method", "l0",
+             art("CarliniL0Method", **search), **alone, slow=True),
         Pair("ead", "foolbox", "EADAttack", "l1",
              foolbox("EADAttack", False, steps=steps(), decision_rule="L1"), **here),
         Pair("ead", "torchattacks", "EADL1", "l1", torchattacks("EADL1", max_iterations=steps()),

@@ -9,6 +9,7 @@ from trustml.attacks._losses import margin
 from trustml.attacks._nearest import Nearest, answer, at_home, close_in
 from trustml.attacks._pursuit import Seen, look
 from trustml.attacks._quarry import Quarry
+from trustml.attacks._shrinking import Search, shrunk
 from trustml.contracts import Access, Classifier, Random, Threat
 from trustml.errors import BadOption
 from trustml.geometry import like
@@ -21,6 +22,8 @@ _HEAVIER = {"l2": 10.0, "linf": 2.0}
 _NEARLY = 1.05
 # The step shrinks with the limit once that is below a third of half the box.
 _PACE = 3.0
+# Among few entries (L0) the distance says no more than which of them to take.
+_HEAVY = 1e3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +38,7 @@ class Open:
         least: (B,) the largest weight (L2) or limit (Linf) that failed; `most` the least that did.
         won: (B,) whether a point of this search has won.
         step: looks of this search.
+        free: (B, *S) in L0, the entries that may move.
     """
 
     point: Tensor
@@ -48,12 +52,13 @@ class Open:
     most: Tensor
     won: Tensor
     step: int = 0
+    free: Tensor | None = None
 
 
 @attack(
-    source="Carlini & Wagner 2017, arXiv:1608.04644, §V.D, §VI.A and §VI.C",
+    source="Carlini & Wagner 2017, arXiv:1608.04644, §V.D and §VI",
     needs=Access.GRADIENTS,
-    norms=("l2", "linf"),
+    norms=("l2", "linf", "l0"),
     minimum_norm=True,
 )
 def carlini_wagner(
@@ -74,6 +79,8 @@ def carlini_wagner(
 
     L2: each search begins at the input; its weight is halved in between, or grows tenfold. Linf:
     each search goes on from a winner with a lower limit for all entries, or again from the input.
+    L0: in L2, then again and again a search from the winner without the entries that could do
+    least for it; half of them, or fewer where half did not do (the paper leaves out one).
     The first weight is what would do for an affine model, so logits may have any scale.
 
     Args:
@@ -98,23 +105,37 @@ def carlini_wagner(
     if not rate > 0 or not 0 < shrink < 1:
         raise BadOption(f"carlini_wagner: rate={rate} must be above 0, shrink={shrink} in (0, 1)")
 
+    search = _search(steps, searches, rate=rate, shrink=shrink)
+    quarry = Quarry(x, y, threat, random)
+    if threat.norm == "l0":
+        again = _search(steps, 1, rate=rate, shrink=shrink)
+        return answer(shrunk(model, quarry, (search, again), stop_inside), quarry)
+    return answer(search(model, quarry, stop_inside), quarry)
+
+
+def _search(steps: int, searches: int, *, rate: float, shrink: float) -> Search:
+    """Return what finds the nearest in L2 or Linf, by so many searches of so many looks each."""
+
     def begin(quarry: Quarry, nearest: Nearest) -> Open:
         return _begin(quarry, shrink)
 
     def advance(walk: Open, seen: Seen, quarry: Quarry, nearest: Nearest) -> Open:
         walk = replace(walk, won=walk.won | seen.reached)
+        if walk.free is not None:
+            seen = replace(seen, gradient=seen.gradient.masked_fill(~walk.free, 0.0))
         if walk.step == steps - 1:
             return _search_anew(walk, _begin(quarry, shrink), quarry, nearest)
         if walk.step == 0:
             walk = _weighed(walk, seen, quarry)
         return _moved(walk, seen, quarry, rate=rate * (1 - walk.step / steps), shrink=shrink)
 
-    quarry = Quarry(x, y, threat, random)
-    nearest = close_in(
-        model, quarry, at_home(model, quarry), begin=begin, see=_see, advance=advance,
-        steps=steps * searches, stop_inside=stop_inside,
-    )  # fmt: skip
-    return answer(nearest, quarry)
+    def search(model: Classifier, quarry: Quarry, stop_inside: bool) -> Nearest:
+        return close_in(
+            model, quarry, at_home(model, quarry), begin=begin, see=_see, advance=advance,
+            steps=steps * searches, stop_inside=stop_inside,
+        )  # fmt: skip
+
+    return search
 
 
 def _see(model: Classifier, walk: Open, quarry: Quarry) -> Seen:
@@ -125,14 +146,16 @@ def _see(model: Classifier, walk: Open, quarry: Quarry) -> Seen:
 
 
 def _begin(quarry: Quarry, shrink: float) -> Open:
-    """Return the search at the inputs."""
-    x, (middle, half) = quarry.x, _middle_and_half(quarry.threat)
+    """Return the search at the inputs, or where the quarry starts."""
+    x = quarry.x if quarry.start is None else quarry.start
+    middle, half = _middle_and_half(quarry.threat)
     bent, still = shrink * (x - middle) / half, torch.zeros_like(x)
     place = bent.double().atanh().to(x.dtype)
     none = torch.zeros(len(x), dtype=x.dtype, device=x.device)
     return Open(
         x, place, bent, still, still, weight=none - 1, limit=none,
         least=none, most=none + torch.inf, won=none.bool(),
+        free=None if quarry.start is None else quarry.start != quarry.x,
     )  # fmt: skip
 
 
@@ -145,6 +168,7 @@ def _weighed(walk: Open, seen: Seen, quarry: Quarry) -> Open:
         weight = 1 / slope.abs().amax(1).clamp_min(_TINY)
     limit = 2 * lacking / slope.abs().sum(1).clamp_min(_TINY)
     limit = limit.clamp(_TINY, 2 * _middle_and_half(quarry.threat)[1])
+    weight = weight * (1.0 if walk.free is None else _HEAVY)
     new, kind = walk.weight < 0, walk.weight.dtype
     return replace(
         walk,
@@ -174,6 +198,7 @@ def _moved(walk: Open, seen: Seen, quarry: Quarry, *, rate: float, shrink: float
     # In float64, for the last digit of a float32 tanh can depend on where in the batch an entry is.
     bent = place.double().tanh().to(place.dtype)
     point = (middle + half / shrink * bent).clamp(threat.low, threat.high)
+    point = point if walk.free is None else torch.where(walk.free, point, quarry.x)
     return replace(
         walk, point=point, place=place, bent=bent, mean=mean, square=square, step=step
     )  # fmt: skip

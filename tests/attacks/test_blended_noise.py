@@ -60,3 +60,28 @@ def test_bad_options_are_refused() -> None:
     model, x, y = linear((4,))
     with pytest.raises(BadOption):
         blended_noise(model, x, y, Lp("l2", 0.1), random=keyed(0, IDS), queries=0)
+
+
+def test_salt_and_pepper_falls_on_whole_pixels() -> None:
+    """Grey pictures in three channels: what changed is black or white in all three."""
+    x, y = torch.full((SAMPLES, 3, 10, 10), 0.3), torch.zeros(SAMPLES, dtype=torch.int64)
+    options = {"random": keyed(0, IDS), "queries": 100, "noise": "salt_and_pepper"}
+    found = blended_noise(light, x, y, Lp("l0", INFINITE), **options)
+    changed = found != x
+    assert bool(changed.any())
+    assert torch.equal(changed.any(1), changed.all(1))
+    assert torch.equal(found.amin(1), found.amax(1))
+
+
+def test_a_new_way_counts_only_where_it_is_nearer() -> None:
+    """More queries never end farther away, in each sample."""
+    x, y = torch.zeros(SAMPLES, 1, 20, 20), torch.zeros(SAMPLES, dtype=torch.int64)
+    far = [
+        distance(
+            blended_noise(light, x, y, Lp("l0", INFINITE), random=keyed(0, IDS), queries=queries,
+                          noise="salt_and_pepper"), x, "l0")
+        for queries in (40, 120, 400)
+    ]  # fmt: skip
+    assert bool((far[1] <= far[0]).all())
+    assert bool((far[2] <= far[1]).all())
+    assert bool((far[2] < far[0]).any())

@@ -1,5 +1,6 @@
 """Blended noise: as little noise as is misread, along many random ways."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -13,8 +14,10 @@ from trustml.geometry import distance, like
 from trustml.registry import attack
 
 NoiseName = Literal["uniform", "salt_and_pepper"]
-# A way is halved so often once it is known to be better; what counts as better.
-_HALVINGS, _BETTER = 8, 0.97
+# A way is halved so often once it is known to be better.
+_HALVINGS = 8
+# What counts as better; in L0 ways to the same noise differ more, and a bolder try pays.
+_BETTER, _BOLDER = 0.97, 0.9
 
 
 @attack(
@@ -57,42 +60,81 @@ def blended_noise(
     return threat.project(point, x)
 
 
+@dataclass(slots=True, eq=False)
+class Ways:
+    """Where each of B samples looks: images of noise, and the part of the way that is still open.
+
+    `far` and `rank` (B, *S) say what the way leads over; `near` (B,) is the share of it up to which
+    nothing is misread, `reach` that of the nearest misread point, `left` the halvings to come.
+    """
+
+    far: Tensor
+    rank: Tensor
+    near: Tensor
+    reach: Tensor
+    left: Tensor
+
+
 def blended(
     oracle: Oracle, x: Tensor, threat: Threat, random: Random, noise: NoiseName, spare: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the nearest points (B, *S) and whether they are misread (B,), `spare` queries left."""
-    rows = torch.arange(len(x), device=x.device)
-    best, found = x.clone(), oracle(x, rows)
+    """Return the nearest points (B, *S) and whether they are misread (B,), `spare` queries left.
+
+    Each turn asks once about every sample, be it of a new way or of one that is being halved.
+    """
+    best, found = x.clone(), oracle(x, torch.arange(len(x), device=x.device))
     nearest = torch.where(found, 0.0, torch.inf).double()
-    closed, turn = (threat.budget(x) == 0).flatten(), 0
+    still, closed, turn = torch.zeros_like(nearest), (threat.budget(x) == 0).flatten(), 0
+    ways = Ways(x.clone(), torch.zeros_like(x), still, still.clone(), torch.zeros_like(oracle.left))
     while True:
-        # As many queries as one more way may take.
-        able = (oracle.left >= spare + 1 + _HALVINGS) & (nearest > 0) & ~closed
-        rows = able.nonzero()[:, 0]
+        halving = ways.left > 0
+        # A way is begun only where its end could be paid for too.
+        able = halving | (oracle.left >= spare + 1 + _HALVINGS)
+        rows = (able & (nearest > 0) & ~closed).nonzero()[:, 0]
         if not len(rows):
             return best, found
-        here, part = x[rows], random.at(rows)
-        draw = part.uniform(tuple(x.shape[1:]), "noise", turn)
-        draw = draw.round() if noise == "salt_and_pepper" else draw
-        far = threat.low + draw * (threat.high - threat.low)
-        far = far.to(x.dtype).clamp(threat.low, threat.high)
-        rank = part.uniform(tuple(x.shape[1:]), "rank", turn)
-        reach = torch.ones_like(nearest[rows])
-        full = distance(far, here, threat.norm)
-        share = (_BETTER * nearest[rows] / full).clamp(max=1.0)
-        tried = _blend(here, far, rank, share, threat.norm)
-        won = oracle(tried, rows)
-        rows, here, far, rank = rows[won], here[won], far[won], rank[won]
-        best[rows], found[rows], reach = tried[won], True, share[won]
-        near = torch.zeros_like(reach)
-        for _ in range(_HALVINGS if len(rows) else 0):
-            middle = (near + reach) / 2
-            tried = _blend(here, far, rank, middle, threat.norm)
-            won = oracle(tried, rows)
-            best[rows[won]] = tried[won]
-            reach, near = torch.where(won, middle, reach), torch.where(won, near, middle)
-        nearest[rows] = distance(best[rows], here, threat.norm)
+        fresh = rows[~halving[rows]]
+        if len(fresh):
+            _set_out(ways, fresh, x[fresh], nearest[fresh], threat, random.at(fresh), noise, turn)
+        share = torch.where(halving, (ways.near + ways.reach) / 2, ways.reach)[rows]
+        tried = _blend(x[rows], ways.far[rows], ways.rank[rows], share, threat.norm)
+        length = distance(tried, x[rows], threat.norm)
+        won = oracle(tried, rows) & (halving[rows] | (length < nearest[rows]))
+        best[rows[won]], found[rows[won]], nearest[rows[won]] = tried[won], True, length[won]
+        ways.near[rows[~won]], ways.reach[rows[won]] = share[~won], share[won]
+        left = torch.where(halving[rows], ways.left[rows] - 1, _HALVINGS)
+        ways.left[rows] = left.masked_fill(~won & ~halving[rows], 0)
         turn += 1
+
+
+def _set_out(
+    ways: Ways, rows: Tensor, x: Tensor, nearest: Tensor, threat: Threat, random: Random,
+    noise: NoiseName, turn: int,
+) -> None:  # fmt: skip
+    """Give the samples a new way, to be asked about a little nearer than the best so far."""
+    far, rank = _drawn(x, threat, random, noise, turn)
+    ways.far[rows], ways.rank[rows] = far, rank.to(x.dtype)
+    better = _BOLDER if threat.norm == "l0" else _BETTER
+    share = better * nearest / distance(far, x, threat.norm)
+    ways.near[rows], ways.reach[rows] = 0.0, share.clamp(max=1.0)
+
+
+def _drawn(
+    x: Tensor, threat: Threat, random: Random, noise: NoiseName, turn: int
+) -> tuple[Tensor, Tensor]:
+    """Return images of noise, and the order (as uniform numbers) in which entries become theirs.
+
+    Salt and pepper falls on all channels of a pixel alike.
+    """
+    shape = tuple(x.shape[1:])
+    if noise == "uniform":
+        draw, rank = (random.uniform(shape, name, turn) for name in ("noise", "rank"))
+    else:
+        # What is left of a uniform number below or above its middle is uniform again.
+        one = random.uniform((1, *shape[1:]) if len(shape) == 3 else shape, "noise", turn)
+        draw, rank = (one >= 0.5).to(one.dtype), (2 * one - 1).abs()
+    far = (threat.low + draw * (threat.high - threat.low)).to(x.dtype)
+    return far.clamp(threat.low, threat.high).expand_as(x), rank.expand_as(x)
 
 
 def _blend(x: Tensor, far: Tensor, rank: Tensor, share: Tensor, norm: Norm) -> Tensor:

@@ -242,16 +242,21 @@ def frozen(model: Any) -> Iterator[None]:
     parameters = list(model.parameters()) if isinstance(model, nn.Module) else []
     wanted = [parameter.requires_grad for parameter in parameters]
     try:
-        for module in modules:
-            module.training = False
-        for parameter in parameters:
-            parameter.requires_grad_(False)
+        # Only what is to change: setting an attribute of a module costs more than reading it.
+        for module, mode in zip(modules, modes, strict=True):
+            if mode:
+                module.training = False
+        for parameter, want in zip(parameters, wanted, strict=True):
+            if want:
+                parameter.requires_grad_(False)
         yield
     finally:
         for module, mode in zip(modules, modes, strict=True):
-            module.training = mode
+            if module.training != mode:
+                module.training = mode
         for parameter, want in zip(parameters, wanted, strict=True):
-            parameter.requires_grad_(want)
+            if parameter.requires_grad != want:
+                parameter.requires_grad_(want)
 
 
 def _answer(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from trustml.registry import attack
 _WAY: dict[Norm, float] = {"linf": 2.5, "l2": 8.0, "l1": 8.0}
 
 
-Climbed = Literal["cross_entropy", "margin", "dlr", "divergence"]
+Climbed = Literal["cross_entropy", "margin", "dlr", "jitter", "divergence"]
 
 
 @attack(

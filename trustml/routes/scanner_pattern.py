@@ -17,7 +17,7 @@ from trustml.routes._escaping import (
     check_counts,
     check_share,
     escaped,
-    shortfall,
+    held,
     success,
     universal,
     uprising,
@@ -83,7 +83,7 @@ def scanner_pattern(
         most = torch.full_like(still, min(far, side))
         limits = torch.stack([-most, most])
         # From a point at rest a length has no slope; and an L2 pattern may be short of its ball.
-        lack = shortfall if target is None else uprising
+        lack = held if target is None else uprising
         pattern = universal(model, seen, random, still, (add, limits, steps), lack=lack)
     return lambda x, y, own: add(x, pattern, own, 0)
 

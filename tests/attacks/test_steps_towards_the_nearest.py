@@ -35,9 +35,9 @@ def rising(x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_bim_is_pgd_without_a_random_start(norm: Any) -> None:
-    """The same walk, given the same step; by default a quarter longer than epsilon."""
+    """The same walk, given the same step; by default four times as long as epsilon."""
     threat = Lp(norm, 0.3)
-    same = pgd(rising, X, Y, threat, random=RANDOM, steps=10, step=0.3 * 1.25 / 10, start=False)
+    same = pgd(rising, X, Y, threat, random=RANDOM, steps=10, step=0.3 * 4.0 / 10, start=False)
     assert torch.equal(bim(rising, X, Y, threat, random=RANDOM), same)
     assert not torch.equal(same, X)
 

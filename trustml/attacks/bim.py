@@ -12,7 +12,7 @@ from trustml.errors import BadOption
 from trustml.registry import attack
 
 # How far all steps go, in epsilons. The paper's min(ε + 4, 1.25 ε) grey levels are 1.25 at most:
-# of 80 images of four networks, 4 fooled as many or more everywhere, up to a fifth more.
+# of 80 images of four networks, 4 fooled as many or more everywhere, up to half more.
 _WAY = 4.0
 
 

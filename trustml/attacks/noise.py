@@ -8,6 +8,7 @@ from trustml.attacks._ascent import in_ball
 from trustml.beyond import RULERS, drawn
 from trustml.contracts import Access, Classifier, Random, Threat
 from trustml.errors import BadOption
+from trustml.geometry import interval
 from trustml.registry import attack
 from trustml.threats import check_readable
 
@@ -76,8 +77,10 @@ def _noisy(x: Tensor, threat: Threat, random: Random, draw: int) -> Tensor:
     if threat.norm in RULERS:
         return drawn(threat, x, random, draw)
     if threat.norm != "l0":
-        moved = (x + in_ball(x, threat.norm, epsilon, random, draw)).clamp(threat.low, threat.high)
-        return threat.project(moved, x)
+        moved = in_ball(x, threat.norm, epsilon, random, draw).add_(x)
+        if threat.norm == "linf":
+            return moved.clamp_(*interval(x, epsilon, threat.low, threat.high))
+        return threat.project(moved.clamp_(threat.low, threat.high), x)
     # The entries with the lowest random numbers are a uniform choice of that many.
     shape = tuple(x.shape[1:])
     rank = (

@@ -78,8 +78,8 @@ def pgd(
     def begin(quarry: Quarry) -> Ascent:
         return begin_ascent(quarry, step_length(quarry, step, steps), start)
 
-    best = at_rest(model, Quarry(x, y, threat, random))
     clean = clean_answers(model, x) if loss == "divergence" else None
+    best = at_rest(model, Quarry(x, y, threat, random, clean=clean))
     for restart in range(restarts):
         quarry = Quarry(x, y, threat, random.fold(restart), clean=clean)
         best = pursue(model, quarry, best, begin=begin, advance=ascend, loss=climbed, steps=steps)

@@ -12,10 +12,10 @@ def test_a_peer_s_attack_is_answered_with_a_command(trustml) -> None:
 
 
 def test_why_there_is_none_and_what_is_near(trustml) -> None:
-    ended = trustml("list", "--like", "art.CarliniL0Method")
+    ended = trustml("list", "--like", "torchattacks.PIFGSM")
     assert ended.code == 0
-    assert ended.out.startswith("art.CarliniL0Method → none\n")
-    assert "nearest: sigma_zero, fmn, pdpgd" in ended.out
+    assert ended.out.startswith("torchattacks.PIFGSM → none\n")
+    assert "nearest: momentum:translation=15" in ended.out
 
 
 def test_other_kinds_are_told(trustml) -> None:
@@ -29,8 +29,8 @@ def test_json_has_every_field_and_the_command(trustml) -> None:
     lines = [json.loads(line) for line in ended.out.splitlines()]
     assert len(lines) == 39
     found = next(line for line in lines if line["name"] == "VMIFGSM")
-    assert found["use"] == "momentum:variance=20"
-    assert found["command"] == "trustml bench --attack momentum:variance=20 --norm linf"
+    assert found["use"] == "momentum:variance=5"
+    assert found["command"] == "trustml bench --attack momentum:variance=5 --norm linf"
 
 
 def test_a_miss_is_one_line(trustml) -> None:

@@ -24,8 +24,8 @@ def check_images(measure: str, x: Tensor, channels: int | None = None) -> None:
     if channels is not None and x.shape[1] != channels:
         raise NotApplicable(
             f"{measure} compares colours, red, green and blue; these images have {x.shape[1]} "
-            f"channel{'s' if x.shape[1] > 1 else ''}: structure, patch, spatial, wasserstein and "
-            "the norms take those"
+            f"channel{'s' if x.shape[1] > 1 else ''}: structure, patch, spatial, wasserstein"
+            f"{', flow' if x.shape[1] == 1 else ''} and the norms take those"
         )
 
 

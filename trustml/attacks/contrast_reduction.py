@@ -47,8 +47,9 @@ def contrast_reduction(
         random: not used.
         queries: forward passes a sample at most: evenly spaced points of the way up to the first
             that is misread, then halvings.
-        towards: the way: straight to the middle of the box; straight to the negative; or under a
-            Gaussian blur that grows up to the longer side of the image, what is none being a line.
+        towards: where the way leads: straight to the middle of the box; straight on to the
+            negative, which lies behind it; or into a Gaussian blur that grows up to the longer side
+            of the image (inputs that are no image are blurred along their entries).
 
     Raises:
         BadOption: no queries.

@@ -189,7 +189,7 @@ def _check_norm(attack: Choice, norm: Measure) -> None:
         able = [p.name for p in registry.all_of("attack") if norm in p.facts["norms"]]
         raise BadOption(
             f"attack {attack.plugin.name!r} does not know {norm}, just {', '.join(known)}; "
-            f"these know it: {', '.join(able)}"
+            f"these know it: {', '.join(able)}; or give --norm {known[0]}"
         )
 
 

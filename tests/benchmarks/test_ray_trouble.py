@@ -308,7 +308,6 @@ def test_tasks_of_one_gpu_each_get_one_of_two() -> None:
 @pytest.mark.slow
 def test_stopped_by_hand_nothing_is_lost_and_nobody_stays(tmp_path: Path) -> None:
     """Ctrl-C reaches the whole group, workers and all: exit code 130; --resume ends the run."""
-    run = tmp_path / "run"
     words = ("--model", "mlp:epochs=2", "--attack", "pgd:steps=400", "--batch-size", "8",
              "--limit", "160", "--device", "cpu", "--no-indicators", "--certify", "off",
              "--norm", "linf")  # fmt: skip
@@ -322,11 +321,16 @@ def test_stopped_by_hand_nothing_is_lost_and_nobody_stays(tmp_path: Path) -> Non
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
-    stopped = bench(*words, "--out", str(run))
-    while stopped.poll() is None and not list(run.rglob("batches/*")):
-        time.sleep(0.05)
-    os.killpg(stopped.pid, signal.SIGINT)
-    _, said = stopped.communicate(timeout=180)
+    # Once in many runs Ray itself aborts when driver and workers stop at one moment, and says so.
+    for attempt in range(3):
+        run = tmp_path / f"run{attempt}"
+        stopped = bench(*words, "--out", str(run))
+        while stopped.poll() is None and not list(run.rglob("batches/*")):
+            time.sleep(0.05)
+        os.killpg(stopped.pid, signal.SIGINT)
+        _, said = stopped.communicate(timeout=180)
+        if "discovered a bug in Ray" not in said:
+            break
     assert stopped.returncode == 130, said
     assert "Stopped." in said
     assert "Traceback" not in said

@@ -8,7 +8,7 @@ from torch import Tensor
 from tests.attacks.two_classes import IDS, SAMPLES, least, linear
 from trustml.access import Handed
 from trustml.attacks._windows import plane_of
-from trustml.attacks.simba import Basis, simba
+from trustml.attacks.simba import Basis, _begin, simba
 from trustml.contracts import Access
 from trustml.errors import BadOption, MethodFailed
 from trustml.randomness import keyed
@@ -134,3 +134,19 @@ def test_bad_options_are_refused(options: dict[str, float]) -> None:
     model, x, y = linear((4,))
     with pytest.raises(BadOption):
         simba(model, x, y, Lp("linf", 0.1), random=keyed(0, IDS), **options)
+
+
+def test_waves_come_by_rings_of_frequencies() -> None:
+    """Of 16 × 16 waves the first 4 are those below an eighth of each axis, 2; the next 12 below 4.
+
+    Within a ring each sample's order is its own; single entries have no rings.
+    """
+    x, y = torch.zeros(6, 1, 16, 16), torch.zeros(6, dtype=torch.int64)
+    random = keyed(0, torch.arange(6))
+    waves, entries = (Basis(plane_of(x.shape[1:]), dct, 1.0) for dct in (True, False))
+    order = _begin(x, y, Lp("l2", 1.0), random, waves).order
+    for first, last, below in ((0, 4, 2), (4, 16, 4), (16, 36, 6)):
+        numbers = order[:, first:last]
+        assert bool(((numbers // 16 < below) & (numbers % 16 < below)).all())
+    assert not torch.equal(order[0, :16], order[1, :16])
+    assert int(entries.rings(x.device).max()) == 0

@@ -18,6 +18,8 @@ from trustml.registry import attack
 
 # Won samples leave after each of the first queries, then after every few.
 _EARLY, _EVERY = 8, 8
+# Waves come by so many rings of frequencies, as the authors' program widens its block.
+_RINGS = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +63,8 @@ def simba(
     """Return the points (B, *S) of the highest loss on walks along single entries or waves.
 
     Each query tries one step along the next direction, or back along it where that did not help.
-    A step that would leave the ball is pulled back into it.
+    A step that would leave the ball is pulled back into it. Entries come in a random order, waves
+    by eighths of the frequencies, the lowest first.
 
     Args:
         model: gives probabilities or logits.
@@ -83,7 +86,7 @@ def simba(
     basis_of = Basis(plane_of(x.shape[1:]), basis == "dct", lowest)
     with frozen(model), torch.no_grad():
         result, part = x.clone(), model
-        hunt = _begin(x, y, threat, random, basis_of.count)
+        hunt = _begin(x, y, threat, random, basis_of)
         # A budget of 0 leaves nothing to look for.
         losses = scored(model, x, y, threat, loss).masked_fill(hunt.epsilon == 0, torch.inf)
         hunt = replace(hunt, loss=losses)
@@ -123,6 +126,17 @@ class Basis:
         """How many directions there are."""
         return self.plane.channels * self.sides[0] * self.sides[1]
 
+    def rings(self, device: torch.device) -> Tensor:
+        """Return in which eighth (M,) of the frequencies each wave lies: 0 for every single entry.
+
+        The lowest eighth of both axes comes first, as what networks heed most.
+        """
+        numbers = torch.arange(self.count, device=device)
+        if not self.waves:
+            return torch.zeros_like(numbers)
+        row, column = numbers // self.sides[1] % self.sides[0], numbers % self.sides[1]
+        return torch.maximum(row * _RINGS // self.plane.rows, column * _RINGS // self.plane.columns)
+
     def at(self, numbers: Tensor) -> Tensor:
         """Return the directions (B, C, H, W) of these numbers (B,)."""
         place, column = numbers // self.sides[1], numbers % self.sides[1]
@@ -132,7 +146,7 @@ class Basis:
         return _one_hot(self.plane.channels, channel)[:, :, None, None] * picture[:, None]
 
 
-def _begin(x: Tensor, y: Tensor, threat: Threat, random: Random, count: int) -> Hunt:
+def _begin(x: Tensor, y: Tensor, threat: Threat, random: Random, basis: Basis) -> Hunt:
     epsilon = threat.budget(x).expand(len(x), *[1] * (x.dim() - 1)).flatten()
     return Hunt(
         rows=torch.arange(len(x), device=x.device),
@@ -141,7 +155,9 @@ def _begin(x: Tensor, y: Tensor, threat: Threat, random: Random, count: int) -> 
         epsilon=epsilon,
         point=x,
         loss=x.new_zeros(len(x)),
-        order=random.uniform((count,), "order").argsort(dim=1, stable=True),
+        order=(random.uniform((basis.count,), "order") + basis.rings(x.device)).argsort(
+            dim=1, stable=True
+        ),
         turn=torch.zeros_like(y),
         sign=x.new_ones(len(x)),
     )

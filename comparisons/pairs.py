@@ -144,8 +144,8 @@ def torchattacks(called: str, **options: Any) -> Run:
     return run
 
 
-def art(called: str, softmax: bool = False, **options: Any) -> Run:
-    """Return a run of ART's evasion attack of that name."""
+def art(called: str, softmax: bool = False, aimed: bool = False, **options: Any) -> Run:
+    """Return a run of ART's evasion attack of that name; an aimed one is given the next class."""
 
     def run(bench: Bench) -> Tensor:
         from art.attacks import evasion
@@ -158,7 +158,8 @@ def art(called: str, softmax: bool = False, **options: Any) -> Run:
                 bench.model, loss, shape, 10, clip_values=(0.0, 1.0), device_type="cpu"
             )
             attack = getattr(evasion, called)(model, **filled(options, bench))
-            labels = nn.functional.one_hot(bench.y, 10).float().numpy()
+            wanted = (bench.y + 1) % 10 if aimed else bench.y
+            labels = nn.functional.one_hot(wanted, 10).float().numpy()
             return torch.from_numpy(attack.generate(bench.x.numpy(), labels))
         finally:
             bench.model.softmax = False
@@ -528,8 +529,8 @@ def _one_norm() -> tuple[Pair, ...]:
             for norm in ("l0", "l1")
         ),
         Pair("jsma", "ART", "SaliencyMapMethod", "l0",
-             art("SaliencyMapMethod", theta=1.0, gamma=0.1, batch_size=256, verbose=False),
-             **alone),
+             art("SaliencyMapMethod", aimed=True, theta=1.0, gamma=0.1, batch_size=256,
+                 verbose=False), **alone),
         Pair("jsma", "torchattacks", "JSMA", "l0", torchattacks("JSMA"), **alone),
     )  # fmt: skip
 

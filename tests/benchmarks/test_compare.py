@@ -29,6 +29,8 @@ def test_samples_that_only_one_run_fooled_are_counted(run: Run, tmp_path: Path) 
     aim = rows["largest-linf-0.1-aim"]
     assert (aim.only_first, aim.only_second, aim.first, aim.second) == (5, 5, 15 / 22, 15 / 22)
     assert (rows["largest-linf-0.1-noise"].only_first) == 0
+    assert aim.options == ("only: odd → even",)
+    assert rows["largest-linf-0.1-noise"].options == ()
 
 
 def test_the_counts_stand_on_their_own_side(run: Run, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ class Row:
     apart: bool
     only_first: int | None
     only_second: int | None
+    options: tuple[str, ...] = ()
 
 
 def test_a_row_holds_both_rates_and_their_difference(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,3 +33,14 @@ def test_a_row_holds_both_rates_and_their_difference(capsys: pytest.CaptureFixtu
     second = next(line.split() for line in lines if line.strip().startswith("[/b]"))
     assert second == ["[/b]", "50.0", "50.5", "+0.5", "–", "–"]
     assert "–: these runs are of other samples" in " ".join(lines)
+
+
+def test_options_that_differ_stand_below_their_case(capsys: pytest.CaptureFixture[str]) -> None:
+    """Cases are named by their attacks alone, so that two of one name may be two things."""
+    rows = [Row("a", 0.5, 0.25, True, 3, 28, ("steps: 1 → 100",)), Row("b", 0.5, 0.5, False, 0, 0)]
+    console().print(comparison(rows, Path("one"), Path("two")))
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[lines.index("steps: 1 → 100") - 1].startswith("a ")
+    assert "options that the runs gave otherwise" in " ".join(lines)
+    console().print(comparison(rows[1:], Path("one"), Path("two")))
+    assert "otherwise" not in capsys.readouterr().out

@@ -23,6 +23,7 @@ class Difference:
         apart: whether the two 95 % intervals do not touch.
         only_first: samples fooled in the first run alone; None if the samples are not the same.
         only_second: samples fooled in the second run alone.
+        options: those of the attack that the runs gave otherwise, as "name: first → second".
     """
 
     case: str
@@ -31,6 +32,7 @@ class Difference:
     apart: bool
     only_first: int | None
     only_second: int | None
+    options: tuple[str, ...] = ()
 
 
 def differences(first: Path, second: Path) -> list[Difference]:
@@ -77,4 +79,18 @@ def _difference(one: Record, other: Record, first: Path, second: Path) -> Differ
     same = fooled[0].keys() == fooled[1].keys()
     only = [sum(a[i] and not b[i] for i in a) if same else None for a, b in (fooled, fooled[::-1])]
     apart = scores[0].high < scores[1].low or scores[1].high < scores[0].low
-    return Difference(one.case, scores[0].value, scores[1].value, apart, only[0], only[1])
+    return Difference(
+        one.case, scores[0].value, scores[1].value, apart, only[0], only[1], _changed(one, other)
+    )
+
+
+def _changed(one: Record, other: Record) -> tuple[str, ...]:
+    """Return the options that differ: cases are named by their attacks, not by these."""
+    if one.kind != "attack" or one.plugin != other.plugin:
+        return () if one.plugin == other.plugin else (f"attack: {one.plugin} → {other.plugin}",)
+    names = sorted(one.options.keys() & other.options.keys())
+    return tuple(
+        f"{name}: {one.options[name]} → {other.options[name]}"
+        for name in names
+        if one.options[name] != other.options[name]
+    )

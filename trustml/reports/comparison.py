@@ -28,11 +28,14 @@ def comparison(rows: Sequence[Difference], first: Path, second: Path) -> Table:
         gap = 100 * (row.second - row.first)
         counts = [DASH if n is None else str(n) for n in (row.only_first, row.only_second)]
         table.add_row(
-            row.case, f"{100 * row.first:.1f}", f"{100 * row.second:.1f}",
+            "\n  ".join((row.case, *row.options)),
+            f"{100 * row.first:.1f}", f"{100 * row.second:.1f}",
             f"{gap:+.1f}{' *' if row.apart else ''}", *counts,
         )  # fmt: skip
     table.caption = "robust accuracy; * the 95 % intervals do not touch"
     if any(row.only_first is None for row in rows):
         table.caption += f"; {DASH}: these runs are of other samples"
+    if any(row.options for row in rows):
+        table.caption += "; below a case: options that the runs gave otherwise"
     table.caption_justify = "left"
     return table

@@ -8,6 +8,7 @@ import torch
 from tests.routes.models import Watchful, Weighing, mail, numbers
 from trustml.contracts import Split
 from trustml.errors import BadOption, NotApplicable
+from trustml.routes._escaping import held
 from trustml.routes.scanner_pattern import scanner_pattern
 
 WEIGHTS = torch.randn(1, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -141,3 +142,12 @@ def test_a_model_that_gives_no_gradient_is_no_model_for_it() -> None:
     split = mail()
     with pytest.raises(NotApplicable, match="gain_drift, strokes"):
         scanner_pattern(Served(WEIGHTS, 0), split, random=numbers(split))
+
+
+def test_near_mail_draws_a_pattern_more_than_hopeless_mail() -> None:
+    """Slopes in the gap: 0.1 / 2 + 1 / 4 where it is 0, 0.1 where it is far below, 0 far above."""
+    x = torch.tensor([0.0, -50.0, 50.0]).double().requires_grad_()
+    seen = Split(x.detach(), torch.zeros(3, dtype=torch.int64), torch.arange(3), 2, -99.0, 99.0)
+    lack = held(lambda z: torch.stack([torch.zeros_like(z), z], 1), x, seen, seen.y, 1.0)
+    (slope,) = torch.autograd.grad(3 * lack, x)
+    assert slope.tolist() == pytest.approx([-0.3, -0.1, 0.0], abs=1e-9)
